@@ -171,9 +171,9 @@ def _points(name: str, item: Any) -> np.ndarray:
 
 
 def _corners(points: np.ndarray) -> bytes:
-    """What copies of a contour have in common, wherever they begin, in whichever direction they run: their corners.
+    """Key that copies of a contour share, whatever their first point and direction: the sorted corners.
 
-    By the even-odd rule a contour and its copy are nothing.
+    By the even-odd rule a contour that is drawn twice encloses nothing.
     """
     return np.unique(np.round(points, CORNER_DIGITS) + 0.0, axis=0).tobytes()
 

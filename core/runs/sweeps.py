@@ -232,8 +232,8 @@ def _submit(root: Path, summary: SweepSummary, worker: str) -> None:
 
 
 def _is_due(root: Path, record: EngineRecord) -> bool:
-    """Whether a trial that waits is to be submitted now: it has no job, nobody else submits it, and a submission that
-    was not answered was tried a while ago."""
+    """Whether a waiting trial is due for submission: without a job, not being submitted by another process, and
+    ``TRY_AGAIN_S`` or more after a submission that was not answered."""
     if record.job:
         return False
     if record.problem:

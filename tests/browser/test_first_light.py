@@ -17,7 +17,7 @@ from tests.support.viewers import COMPLETE
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE_MS = 60_000
 SMALL = "threads~1~batch_size~1~sub_volume~16,16,16"  # on one core: the pages need the other
-BUDGET_MIN = "0.4"  # from the first step on: long enough to restart the server meanwhile on a busy machine
+BUDGET_MIN = "0.4"  # long enough for the server to be restarted during training on a busy machine
 
 
 @pytest.mark.long(50)

@@ -65,7 +65,7 @@ def _find(checkpoint: Path, data: Path, prediction: Prediction, stamp: str) -> b
     if done.returncode:
         raise VolumeError(f"{subject}: the search for errors failed: {last_line(done)}")
     if files_hash("", [prediction.file]) != stamp:
-        raise VolumeError(f"{subject}: this case has been segmented again meanwhile; load the page again")
+        raise VolumeError(f"{subject}: this case was segmented again since the page was loaded; reload the page")
     return done.stdout.encode()
 
 

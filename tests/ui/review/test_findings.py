@@ -92,7 +92,7 @@ def test_errors_of_a_case_that_is_segmented_again_are_not_those_of_what_is_shown
         return done
 
     monkeypatch.setattr(findings, "run_limited", segment_again)
-    with pytest.raises(VolumeError, match="segmented again meanwhile"):
+    with pytest.raises(VolumeError, match="segmented again since"):
         findings._find(Path("m"), data, prediction, stamp)
 
 
