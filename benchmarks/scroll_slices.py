@@ -1,14 +1,15 @@
-"""Latency from a wheel or key event to new pixels: the Review page, and a plain Streamlit slider in the same browser.
+"""Latency from a wheel or key event to new pixels: the Review page, NiiVue and a Streamlit slider in the same browser.
 
-    python benchmarks/scroll_slices.py [--steps 12] [--rounds 5] [--json]
+    python benchmarks/scroll_slices.py [--steps 12] [--rounds 5] [--niivue DIR] [--json]
 
 Makes a volume of 256x192x144 voxels with a reference label map, trains a small network on it for a few epochs, keeps
 its prediction, and opens Review with six panes and two overlays. The app to compare with has a slider in a fragment and
-six pictures (``st.image``), or a single one. Steps alternate between the apps. Each step is an event of the browser's
-input pipeline, timed in the page from the event's time stamp to the end of the frame that shows the slice. A slider has
-no wheel, so keys are compared with keys; browsers deliver wheel events later, in step with their frames. Then a sweep
-at 30 events per second reports late slices and network traffic. Needs Chromium (on the path, or named by ``CHROMIUM``)
-and playwright of ``requirements-dev.txt``.
+six pictures (``st.image``), or a single one; NiiVue (``--niivue``, see ``niivue_page.py``) shows three planes with two
+overlays in a window of the same size. Steps alternate between the apps. Each step is an event of the browser's input
+pipeline, timed in the page from the event's time stamp to the end of the frame that shows the slice. A slider has no
+wheel, so keys are compared with keys, and wheels with wheels; browsers deliver wheel events later, in step with their
+frames. Then a sweep at 60 events per second reports the slices that were drawn, late ones and network traffic. Needs
+Chromium (on the path, or named by ``CHROMIUM``) and playwright of ``requirements-dev.txt``.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import niivue_page
 from benchmarks.processes import StreamlitServer, chromium_path, run_command
 
 SHAPE = (256, 192, 144)
-SWEEP_HZ = 30
+SWEEP_HZ = 60
+SWEEP_EVENTS = 60
 
 SLIDER_APP = """
 import numpy as np, streamlit as st
@@ -55,11 +58,19 @@ def look():
 look()
 """
 
-# In the page: record the time from an event to the frame that shows its slice; `now()` returns the slice on screen.
+# In the page: record the time from an event to the frame that shows its slice, and the slices at the end of each frame;
+# `now()` returns the slice on screen.
 RECORD_TIMES = """
 ([kind, source]) => {
   const now = new Function(source);
-  window.times = []; window.late = [];
+  window.times = []; window.late = []; window.drawn = new Set();
+  const keepDrawn = () => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = () => window.drawn.add(now());
+    channel.port2.postMessage(0);
+    requestAnimationFrame(keepDrawn);
+  };
+  requestAnimationFrame(keepDrawn);
   for (const name of kind.split(" ")) addEventListener(name, (event) => {
     const before = now(), at = event.timeStamp;
     let frames = 0;
@@ -91,23 +102,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=12, help="events of each round and app")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--niivue", type=Path, metavar="DIR", help="folder that npm installed NiiVue in")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         run = prepare(folder)
-        servers = [StreamlitServer("app.py", folder)]
+        servers: list[Any] = [StreamlitServer("app.py", folder)]
         for panes, (rows, columns) in {6: (2, 3), 1: (1, 1)}.items():
             app = folder / f"slider{panes}.py"
             names = {"image": folder / "image.npy", "label": folder / "label.npy"}
             app.write_text(SLIDER_APP.format(**names, rows=rows, columns=columns))
             servers.append(StreamlitServer(str(app), folder))
+        if args.niivue:
+            files = [folder / "data" / "big" / part / "big_0.nii.gz" for part in ("imagesTr", "labelsTr")]
+            servers.append(niivue_page.NiivueServer(args.niivue, files[0], files[1], folder / "niivue"))
         try:
-            review, six, single = (server.url for server in servers)
-            results = measure(f"{review}/review?model={run}&case=big_0", six, single, args)
+            review, six, single, *niivue = (server.url for server in servers)
+            sliders = {"slider, six pictures": six, "slider, one picture": single}
+            results = measure(f"{review}/review?model={run}&case=big_0", sliders, niivue, args)
         finally:
             for server in servers:
                 server.stop()
+    if args.niivue:
+        results["niivue"] = niivue_page.version(args.niivue)
     report(results, args.json)
     return 0
 
@@ -149,9 +167,8 @@ def prepare(folder: Path) -> str:
     return run_id
 
 
-def measure(review: str, six: str, single: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Time the steps of all apps; the arguments are the addresses of Review and of the sliders with six pictures and
-    with a single one."""
+def measure(review: str, sliders: dict[str, str], niivue: list[str], args: argparse.Namespace) -> dict[str, Any]:
+    """Time the steps of all apps; the arguments are the addresses of Review, of the sliders by name, and of NiiVue."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -165,12 +182,17 @@ def measure(review: str, six: str, single: str, args: argparse.Namespace) -> dic
         viewer.locator("canvas.pane[data-at]").nth(5).wait_for()
         assert viewer.locator("canvas.pane").count() == 6
         viewer.evaluate(RECORD_TIMES, ["wheel keydown", VIEWER_SLICE])
-        pages = {"viewer": viewer}
-        for name, url in {"slider, six pictures": six, "slider, one picture": single}.items():
-            pages[name] = page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        by_key, by_wheel = {}, {}
+        for name, url in sliders.items():
+            by_key[name] = page = browser.new_page(viewport={"width": 1440, "height": 1000})
             page.goto(url)
             page.locator("[data-testid=stImage] img").last.wait_for()
             page.evaluate(RECORD_TIMES, ["keydown", SLIDER_PICTURE])
+        for url in niivue:
+            by_wheel["NiiVue, wheel, three planes"] = page = browser.new_page(viewport={"width": 1440, "height": 1000})
+            page.goto(url)
+            page.wait_for_function(niivue_page.READY)
+            page.evaluate(RECORD_TIMES, ["wheel", niivue_page.SLICE])
         times: dict[str, list[float]] = {}
         for _ in range(args.rounds):
             for style in ("fill", "both"):
@@ -180,14 +202,26 @@ def measure(review: str, six: str, single: str, args: argparse.Namespace) -> dic
                 times.setdefault(f"viewer, key, {style}", []).extend(steps(viewer, args.steps, "ArrowUp", "ArrowDown"))
                 viewer.locator("canvas.pane").first.hover()
                 times.setdefault(f"viewer, wheel, {style}", []).extend(steps(viewer, args.steps, "", ""))
-            for name, page in pages.items():
-                if page is not viewer:
-                    page.bring_to_front()
-                    page.get_by_role("slider").focus()
-                    times.setdefault(name, []).extend(steps(page, args.steps, "ArrowRight", "ArrowLeft"))
-        sweep = sweep_through(viewer)
+            for name, page in by_key.items():
+                page.bring_to_front()
+                page.get_by_role("slider").focus()
+                times.setdefault(name, []).extend(steps(page, args.steps, "ArrowRight", "ArrowLeft"))
+            for name, page in by_wheel.items():
+                page.bring_to_front()
+                page.mouse.move(300, 250)  # the axial plane
+                times.setdefault(name, []).extend(steps(page, args.steps, "", ""))
+        viewer.bring_to_front()
+        viewer.locator("canvas.pane").first.hover()
+        viewer.locator("canvas.pane").first.press("Home")
+        viewer.wait_for_timeout(1000)  # until the position of the crosshair has been sent
+        sweeps = {"viewer": sweep_through(viewer, "")}
+        for name, page in by_key.items():
+            page.get_by_role("slider").press("Home")
+            page.wait_for_timeout(1000)
+            sweeps[name] = sweep_through(page, "ArrowRight")
+        sweeps |= {name: sweep_through(page, "") for name, page in by_wheel.items()}
         browser.close()
-    return {"opened_s": opened, "times_ms": times, "sweep": sweep}
+    return {"opened_s": opened, "times_ms": times, "sweeps": sweeps}
 
 
 def press(page: Any, group: str, name: str) -> None:
@@ -229,14 +263,11 @@ def opening_time_s(browser: Any, url: str) -> float:
     return seconds
 
 
-def sweep_through(page: Any) -> dict[str, Any]:
-    """Thirty wheel events per second through 60 slices: frames by which slices are late, and bytes sent."""
+def sweep_through(page: Any, key: str) -> dict[str, Any]:
+    """Sixty events per second for a second, of a key, or of the wheel where none is given: the slices that were drawn,
+    the frames by which the latest came late, and bytes moved."""
     requests: list[str] = []
     page.bring_to_front()
-    page.locator("canvas.pane").first.hover()
-    page.locator("canvas.pane").first.press("Home")
-    page.wait_for_timeout(1000)  # until the position of the crosshair has been sent
-    page.evaluate("late.length = 0")
     page.on("request", lambda request: requests.append(request.url))
     page.on("websocket", lambda websocket: requests.append(websocket.url))
     client = page.context.new_cdp_session(page)
@@ -244,16 +275,26 @@ def sweep_through(page: Any) -> dict[str, Any]:
     client.on("Network.webSocketFrameSent", lambda event: frames.append(len(event["response"]["payloadData"])))
     client.on("Network.webSocketFrameReceived", lambda event: frames.append(len(event["response"]["payloadData"])))
     client.send("Network.enable")
-    first = int(page.evaluate(f"(() => {{ {VIEWER_SLICE} }})()"))
+    page.evaluate("late.length = 0; drawn.clear()")
+    page.wait_for_timeout(200)  # the first of the slices drawn is the one on the screen
     started = time.monotonic()
-    for n in range(60):
-        page.mouse.wheel(0, -100)
+    for n in range(SWEEP_EVENTS):
+        if key:
+            page.keyboard.press(key)
+        else:
+            page.mouse.wheel(0, -100)
         time.sleep(max(0.0, started + (n + 1) / SWEEP_HZ - time.monotonic()))
-    sent = sum(frames) + len(requests)
-    page.wait_for_timeout(200)
-    last = int(page.evaluate(f"(() => {{ {VIEWER_SLICE} }})()"))
+    seconds = time.monotonic() - started
+    moved = sum(frames) + len(requests)
+    page.wait_for_timeout(1000)
     late = page.evaluate("late")
-    return {"events": 60, "slices_moved": last - first, "frames_late_most": max(late), "seen": len(late), "bytes": sent}
+    return {
+        "events": SWEEP_EVENTS,
+        "seconds": seconds,
+        "slices_drawn": page.evaluate("drawn.size") - 1,
+        "frames_late_most": max(late, default=None),
+        "bytes": moved,
+    }
 
 
 def report(results: dict[str, Any], as_json: bool) -> None:
@@ -263,18 +304,21 @@ def report(results: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(results))
         return
-    print(f"{platform.machine()}, {os.cpu_count()} cores, streamlit {streamlit.__version__}")
+    niivue = f", NiiVue {results['niivue']}" if "niivue" in results else ""
+    print(f"{platform.machine()}, {os.cpu_count()} cores, streamlit {streamlit.__version__}{niivue}")
     p95 = {}
     for name, times in results["times_ms"].items():
         p95[name] = float(np.percentile(times, 95))
         print(f"{name}: median {statistics.median(times):.0f} ms, p95 {p95[name]:.0f} ms, n = {len(times)}")
     ratios = [f"{p95['viewer, key, fill'] / p95[name]:.2f} ({name})" for name in p95 if name.startswith("slider")]
     print(f"p95 of the viewer over that of the slider, keys both: {', '.join(ratios)}")
-    sweep = results["sweep"]
-    print(
-        f"sweep at {SWEEP_HZ} events/s: {sweep['slices_moved']} slices by {sweep['events']} events, at most "
-        f"{sweep['frames_late_most']} frames late, {sweep['bytes']} bytes moved"
-    )
+    for name in (n for n in p95 if n.startswith("NiiVue")):
+        print(f"p95 of the viewer over that of {name}: {p95['viewer, wheel, fill'] / p95[name]:.2f} (wheels both)")
+    for name, sweep in results["sweeps"].items():
+        print(
+            f"sweep, {name}: {sweep['events']} events in {sweep['seconds']:.2f} s, {sweep['slices_drawn']} slices "
+            f"drawn, at most {sweep['frames_late_most']} frames late, {sweep['bytes']} bytes moved meanwhile"
+        )
     opened = ", ".join(f"{s:.2f}" for s in results["opened_s"])
     print(f"from opening Review to its panes: {opened} s (the first without prepared files)")
 

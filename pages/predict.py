@@ -14,6 +14,7 @@ from ui.predict.resampling import choose_resampling
 from ui.predict.result_view import render_result
 from ui.predict.segmentations import Request
 from ui.shared.errors import error_box
+from ui.shared.query_params import query_params
 from ui.shared.state import RESULT
 
 
@@ -37,7 +38,7 @@ def request_of(network: Network, case: Case, resample: bool, nan_is_zero: bool, 
 def segment(requests: dict[str, Request]) -> None:
     """Start the segmentations and show them."""
     try:
-        st.query_params[RESULT] = batches.start(requests)
+        query_params[RESULT] = batches.start(requests)
     except UserError as error:
         error_box(error)
     else:
@@ -48,7 +49,7 @@ st.title("Predict", anchor=False)
 uploads.remove_stale()
 uploads.restore_after_reload()
 segmentations.remove_stale()
-result = st.query_params.get(RESULT)
+result = query_params.get(RESULT)
 with st.grid(3, min_column_width=220, gap=("small", "medium")) as grid:
     with grid.cell():
         network, chosen = None, image_choice.ChosenImages()

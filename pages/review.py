@@ -28,6 +28,7 @@ from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.model_choice import choose_model
 from ui.shared.navigation import page, tab_title
 from ui.shared.paths import runs_root
+from ui.shared.query_params import query_params
 from ui.shared.state import CASE, CROSSHAIR, load_from_url, save_to_url
 from ui.viewer.scenes import subject_scene
 
@@ -134,6 +135,6 @@ with picture:
         if second is not None:
             scene = with_second_layer(scene, second, dataset, metadata.label_space, chosen)
         findings = findings_url(model.path, dataset, predictions.get(chosen), scene)
-        view.case_viewer(scene, st.query_params.get(CROSSHAIR), chosen, findings, target())
+        view.case_viewer(scene, query_params.get(CROSSHAIR), chosen, findings, target())
         view.resampling_note(predictions.get(chosen), scene)
     follow_training(model.key, choice.folder)

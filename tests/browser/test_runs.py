@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from core.runs import MetricRow, get_run
 from core.runs.store.groups import FOLDS, Group, Member, write_group
@@ -20,7 +22,9 @@ from core.runs.store.pictures import add_picture, encode_png
 from core.runs.store.process import process_identity
 from core.runs.store.state import read_state, write_state
 from tests.browser.conftest import Server
+from tests.support.held_connection import HeldConnection
 from tests.support.run_folders import add_metrics, make_run
+from tests.support.viewers import COMPLETE
 
 pytestmark = pytest.mark.browser
 POLL_TIMEOUT_MS = 20_000
@@ -192,6 +196,42 @@ def test_browser_notifies_on_every_page_when_a_run_ends(server: Server, page: Pa
     page.wait_for_function("shown.length > 0", timeout=POLL_TIMEOUT_MS)
     ((title, text),) = page.evaluate("shown")
     assert title == "done at last" and text.startswith("finished after 12 s, mean Dice 0.875")
+
+
+def test_click_counts_although_a_timer_sent_the_address_from_before_it(server: Server, page: Page) -> None:
+    shown, clicked = (make_run(server.checkpoints, name) for name in ("shown at first", "clicked"))
+    connection = HeldConnection(page)
+    sent: list[str] = []
+
+    def note_timer(message: str | bytes) -> None:
+        """Note the address that a timer sends while the browser waits for the new one."""
+        assert isinstance(message, bytes)
+        request = BackMsg.FromString(message).rerun_script
+        if request.is_auto_rerun and holds(f"run={clicked}".encode()):
+            sent.append(request.query_string)
+
+    def holds(content: bytes) -> bool:
+        return any(content in message for message in connection.held or () if isinstance(message, bytes))
+
+    def ended_runs() -> int:
+        kinds = (ForwardMsg.FromString(m).WhichOneof("type") for m in connection.held or () if isinstance(m, bytes))
+        return sum(kind == "script_finished" for kind in kinds)
+
+    page.goto(f"{server.url}/runs?run={shown}")
+    page.wait_for_selector(COMPLETE)
+    connection.on_request = note_timer
+    connection.hold()
+    row(page, "clicked").click()
+    while not sent:
+        page.wait_for_timeout(20)
+    ended = ended_runs()
+    while ended_runs() < ended + 2:  # the run of the page, and the request of the timer
+        page.wait_for_timeout(20)
+    connection.release()
+    assert sent[0] == f"run={shown}"
+    expect(row(page, "clicked")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_role("heading", name="clicked")).to_be_visible()
+    expect(page).to_have_url(re.compile(f"run={clicked}$"))
 
 
 def test_group_is_one_row_that_opens_its_page_and_its_runs(server: Server, page: Page) -> None:

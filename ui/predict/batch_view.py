@@ -13,6 +13,7 @@ from ui.predict import batches, result_view, segmentations
 from ui.predict.segmentations import Request
 from ui.shared import formatting
 from ui.shared.jobs import Job
+from ui.shared.query_params import query_params
 from ui.shared.state import RESULT
 
 CASE = "predict_case"  # session key
@@ -129,4 +130,4 @@ def _volumes(cases: Mapping[str, str], requests: Mapping[str, Request], states: 
 def _close(id: str) -> None:
     """Remove the batch with all its segmentations (callback of a button)."""
     batches.remove(id)
-    st.query_params.pop(RESULT, None)
+    query_params.pop(RESULT, None)

@@ -23,6 +23,7 @@ from ui.shared import cache, demo_jobs, formatting
 from ui.shared.data_choice import FIRST_DEMO_SUBJECT, held_out_demo_subject, name_in_url
 from ui.shared.errors import error_box
 from ui.shared.progress import progress
+from ui.shared.query_params import query_params
 from ui.shared.state import DATA, load_from_url, save_to_url
 from ui.shared.state import SUBJECT as URL_SUBJECTS
 
@@ -119,7 +120,7 @@ def _images_of_subjects(network: Network | None) -> dict[str, dict[str, ImageRef
             return {}
         dataset = cache.dataset(path)
         kept = [id for id in st.session_state.get(SUBJECT, []) if id in dataset.ids]
-        given = [id for id in st.query_params.get(URL_SUBJECTS, "").split(",") if id in dataset.ids]
+        given = [id for id in query_params.get(URL_SUBJECTS, "").split(",") if id in dataset.ids]
         st.session_state[SUBJECT] = kept or given or list(dataset.ids[:1])
         subjects = st.multiselect(
             "Subjects",

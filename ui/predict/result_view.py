@@ -23,6 +23,7 @@ from ui.shared.errors import error_box
 from ui.shared.jobs import Job
 from ui.shared.legend import facts_list
 from ui.shared.progress import progress
+from ui.shared.query_params import query_params
 from ui.shared.state import RESULT
 from ui.shared.voxel_size import show_warnings
 from ui.viewer.component import ViewerOptions, viewer
@@ -89,7 +90,7 @@ def restart(id: str, nan_is_zero: bool = False) -> None:
 def close(id: str) -> None:
     """Remove a segmentation with the files that were uploaded for it (callback of a button)."""
     segmentations.remove(id)
-    st.query_params.pop(RESULT, None)
+    query_params.pop(RESULT, None)
 
 
 def heading(request: Request) -> None:

@@ -27,6 +27,7 @@ from ui.shared.addresses import BROWSER_COOKIE
 from ui.shared.formatting import plain
 from ui.shared.hashes import short_hash
 from ui.shared.paths import cache_root
+from ui.shared.query_params import query_params
 from ui.shared.state import UPLOADS
 
 ARCHIVE, DICOM = ".zip", ".dcm"
@@ -195,16 +196,16 @@ def restore_after_reload() -> None:
 
     The address holds the number of the tab; only the browser that uploaded the files finds them by it.
     """
-    given = st.query_params.get(UPLOADS, "")
+    given = query_params.get(UPLOADS, "")
     if SESSION_ID not in st.session_state and _TAB.fullmatch(given):
         st.session_state[SESSION_ID] = given
     if session_folder().is_dir():
         st.session_state.pop(GONE, None)
         if given != st.session_state[SESSION_ID]:
-            st.query_params[UPLOADS] = st.session_state[SESSION_ID]
+            query_params[UPLOADS] = st.session_state[SESSION_ID]
     elif given:
         st.session_state[GONE] = True
-        del st.query_params[UPLOADS]
+        del query_params[UPLOADS]
     if st.session_state.get(GONE):
         hours = round(MAX_AGE_S / 3600)
         st.info(

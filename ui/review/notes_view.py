@@ -13,6 +13,7 @@ from core.types import VoxelIndex
 from ui.review.views import VIEWER
 from ui.shared import formatting
 from ui.shared.errors import error_box
+from ui.shared.query_params import query_params
 from ui.shared.state import CROSSHAIR
 from ui.viewer.component import Target, last_settled
 
@@ -88,7 +89,7 @@ def _show_note(model: NotedModel, note: ReviewNote) -> None:
     def go() -> None:
         if note.voxel is not None:
             st.session_state[TARGET] = Target(note.voxel, f"{note.id}-{time.time_ns()}")
-            st.query_params[CROSSHAIR] = _text(note.voxel)
+            query_params[CROSSHAIR] = _text(note.voxel)
 
     def remove() -> None:
         try:
@@ -120,7 +121,7 @@ def _crosshair() -> VoxelIndex | None:
     if settled := last_settled(VIEWER):
         return settled.voxel
     try:
-        i, j, k = (int(part) - 1 for part in st.query_params.get(CROSSHAIR, "").split(","))
+        i, j, k = (int(part) - 1 for part in query_params.get(CROSSHAIR, "").split(","))
     except ValueError:
         return None
     return i, j, k

@@ -28,6 +28,7 @@ from ui.shared.class_table import ClassRow, class_table
 from ui.shared.data_choice import FIRST_DEMO_SUBJECT
 from ui.shared.errors import error_box
 from ui.shared.progress import progress
+from ui.shared.query_params import query_params
 from ui.shared.state import CASE, CROSSHAIR, LOOK
 from ui.shared.voxel_size import show_warnings, subject_warning
 from ui.viewer.component import Target, ViewerOptions, viewer
@@ -290,7 +291,7 @@ def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str
         start=parse_crosshair(crosshair, scene),
         dice_strip=True,
         findings=findings,
-        look=st.query_params.get(LOOK, ""),
+        look=query_params.get(LOOK, ""),
         name=subject,
         target=target,
         place_for=FORM,
@@ -298,11 +299,11 @@ def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str
     settled = viewer(scene, VIEWER, options, report=True)
     if settled is None:
         return
-    st.query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled.voxel)
+    query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled.voxel)
     if settled.look:
-        st.query_params[LOOK] = settled.look
+        query_params[LOOK] = settled.look
     else:
-        st.query_params.pop(LOOK, None)
+        query_params.pop(LOOK, None)
 
 
 def _rows(scene: Scene) -> tuple[str, ...]:

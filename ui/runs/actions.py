@@ -21,6 +21,7 @@ from ui.shared import formatting
 from ui.shared.errors import error_box
 from ui.shared.navigation import go_to
 from ui.shared.places import choose_place, places, where
+from ui.shared.query_params import query_params
 from ui.shared.state import MODEL, RUN_PARAMETER
 
 
@@ -171,7 +172,7 @@ def _duplicate(root: Path, run: RunSummary) -> None:
         engine = where(root, engine_of(run.engine), f"copy-where-{run.id}")
         if st.button("Start", type="primary", key=f"duplicate-now-{run.id}"):
             try:
-                st.query_params[RUN_PARAMETER] = runs.duplicate(root, run.id, name or "", engine=engine)
+                query_params[RUN_PARAMETER] = runs.duplicate(root, run.id, name or "", engine=engine)
             except UserError as error:
                 error_box(error)
             else:
@@ -189,5 +190,5 @@ def _delete(root: Path, run: RunSummary) -> None:
     with st.popover("Delete", icon=":material/delete:", type="tertiary", key=f"delete-{run.id}"):
         st.write("Its checkpoints, measurements and predictions are deleted permanently.")
         if st.button("Delete this run", type="primary", key=f"delete-now-{run.id}"):
-            st.query_params.pop(RUN_PARAMETER, None)
+            query_params.pop(RUN_PARAMETER, None)
             attempt(runs.delete, root, run.id)

@@ -19,6 +19,7 @@ from ui.runs.selection import open_run
 from ui.runs.states import title_with_state
 from ui.shared import formatting
 from ui.shared.errors import error_box
+from ui.shared.query_params import query_params
 from ui.shared.state import GROUP
 
 REFIT_HELP = (
@@ -101,5 +102,5 @@ def _delete(root: Path, summary: GroupSummary) -> None:
         st.write(f"Its {number} {verb} deleted permanently, with checkpoints, measurements and predictions; or kept.")
         for label, keep_runs in ((f"Delete {number}", False), ("Keep the runs, delete the group", True)):
             if st.button(label, type="secondary" if keep_runs else "primary", key=f"delete-{keep_runs}-{group.id}"):
-                st.query_params.pop(GROUP, None)
+                query_params.pop(GROUP, None)
                 attempt(partial(groups.delete_group, keep_runs=keep_runs), root, group)

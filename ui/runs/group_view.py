@@ -21,6 +21,7 @@ from ui.shared import cache, formatting
 from ui.shared.class_table import ClassRow, class_table
 from ui.shared.legend import class_colours
 from ui.shared.navigation import go_to, page, tab_title
+from ui.shared.query_params import query_params
 from ui.shared.state import CASE, GROUP, MODEL, RUN_PARAMETER
 
 COLUMNS = ("Dice", "SD over subjects", "SD over folds", "HD95 (mm)", "ASD (mm)", "n")
@@ -69,7 +70,7 @@ def _members(root: Path, summary: GroupSummary) -> None:
             st.progress(min(1.0, now.progress), f"{now.progress:.0%} of all folds")
         queued = runs.queued_runs(root)
         runs_table(now.runs, Selection(tickable=False), queued, on_choose=open_run, key="group_members")
-        left = RUN_PARAMETER in st.query_params and GROUP not in st.query_params
+        left = RUN_PARAMETER in query_params and GROUP not in query_params
         if left or [(run.id, run.state.state) for run in now.runs] != before:
             st.rerun()
 

@@ -18,6 +18,7 @@ from ui.runs.runs_table.component import Selection, runs_table
 from ui.runs.selection import open_run
 from ui.runs.states import title_with_state
 from ui.shared import cache, formatting
+from ui.shared.query_params import query_params
 from ui.shared.state import GROUP, RUN_PARAMETER
 
 NOT_SHOWN = "Runs in other folders and quiz answers cannot be shown. Curves of these runs come from their folders."
@@ -58,7 +59,7 @@ def show_other_roots(
             runs_table(rows, Selection(selected, tickable=False), on_choose=open_run, key="other_runs_table")
         else:
             st.caption("No run matches this filter.")
-        now = None if st.query_params.get(GROUP) else st.query_params.get(RUN_PARAMETER)
+        now = None if query_params.get(GROUP) else query_params.get(RUN_PARAMETER)
         if is_other(now) and now != selected:
             st.rerun()
 

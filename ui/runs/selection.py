@@ -12,6 +12,7 @@ from core.runs import RunSummary
 from core.runs.groups import GroupSummary
 from core.runs.store.groups import Group
 from ui.shared import formatting
+from ui.shared.query_params import query_params
 from ui.shared.state import GROUP, RUN_PARAMETER
 
 
@@ -42,7 +43,7 @@ def group_by_run(groups: Sequence[GroupSummary]) -> dict[str, Group]:
 
 def shown_by_url(all_runs: Sequence[RunSummary], groups: Sequence[GroupSummary]) -> Shown:
     """What the URL names by id, by the start of an id or by name; without a name the newest run, or its group."""
-    given, given_group = st.query_params.get(RUN_PARAMETER), st.query_params.get(GROUP)
+    given, given_group = query_params.get(RUN_PARAMETER), query_params.get(GROUP)
     matching_groups = runs.matching_ids(given_group or "", {s.group.id: s.group.name for s in groups})
     if given_group:
         return Shown(None, matching_groups[0] if len(matching_groups) == 1 else given_group)
@@ -63,14 +64,14 @@ def choose(row_id: str, group_ids: Collection[str]) -> None:
 
 def open_run(run_id: str) -> None:
     """Have the URL name a run, which the page shows when it runs again."""
-    st.query_params.pop(GROUP, None)
-    st.query_params[RUN_PARAMETER] = run_id
+    query_params.pop(GROUP, None)
+    query_params[RUN_PARAMETER] = run_id
 
 
 def open_group(group_id: str) -> None:
     """Have the URL name a group, which the page shows when it runs again."""
-    st.query_params.pop(RUN_PARAMETER, None)
-    st.query_params[GROUP] = group_id
+    query_params.pop(RUN_PARAMETER, None)
+    query_params[GROUP] = group_id
 
 
 def chosen_now(shown: Shown, known: Collection[str]) -> str | None:
@@ -81,7 +82,7 @@ def chosen_now(shown: Shown, known: Collection[str]) -> str | None:
     shown : Shown. What the page shows.
     known : collection of str. Ids of all runs and groups.
     """
-    given = st.query_params.get(GROUP) or st.query_params.get(RUN_PARAMETER)  # as in shown_by_url
+    given = query_params.get(GROUP) or query_params.get(RUN_PARAMETER)  # as in shown_by_url
     return given if given in known else shown.id
 
 
@@ -94,5 +95,5 @@ def report_unknown(shown: Shown) -> None:
     st.warning(text, icon=":material/search_off:")
     if st.button("Show the newest run"):
         for parameter in (RUN_PARAMETER, GROUP):
-            st.query_params.pop(parameter, None)
+            query_params.pop(parameter, None)
         st.rerun()

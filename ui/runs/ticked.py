@@ -8,6 +8,7 @@ import streamlit as st
 
 from core.colours import RUN_PALETTE, run_colours
 from core.runs import RunSummary
+from ui.shared.query_params import query_params
 from ui.shared.state import COMPARED
 
 MAX_RUNS = len(RUN_PALETTE)
@@ -22,7 +23,7 @@ def ticked_runs(known: Collection[str], selected: str | None) -> list[str]:
     known : collection of str. Ids of all runs; others in the URL are left out.
     selected : str, optional. Id of the selected run.
     """
-    given = dict.fromkeys(id for id in st.query_params.get(COMPARED, "").split(",") if id in known)
+    given = dict.fromkeys(id for id in query_params.get(COMPARED, "").split(",") if id in known)
     if selected in known and selected not in given:
         given = {str(selected): None, **given} if given else given
     return list(given)[:MAX_RUNS] if len(given) > 1 else []
@@ -42,9 +43,9 @@ def toggle(run_id: str, known: Collection[str], selected: str | None) -> None:
         kept = [*(ticked or [id for id in (selected,) if id]), run_id]
     kept = list(dict.fromkeys(kept))
     if len(kept) > 1:
-        st.query_params[COMPARED] = ",".join(kept)
+        query_params[COMPARED] = ",".join(kept)
     else:
-        st.query_params.pop(COMPARED, None)
+        query_params.pop(COMPARED, None)
 
 
 def colours_of(ticked: Sequence[RunSummary]) -> dict[str, str]:

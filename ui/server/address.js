@@ -84,6 +84,21 @@ const serverMessages = (() => {
     }
   }
 
+  // A request with another query than the address, as of a link to the same page, is marked as one of the history is. The
+  // server takes those at their word; others may have been sent before the server changed the address.
+  function marked(bytes) {
+    for (const [number, content] of fields(bytes)) {
+      if (number !== FIELDS.rerun || text(content, FIELDS.rerunQuery) === location.search.slice(1)) continue;
+      const mark = [...varint(FIELDS.rerunHistory * 8), 1]; // fields of a message that comes twice are united
+      return new Uint8Array([...bytes, ...varint(FIELDS.rerun * 8 + 2), mark.length, ...mark]);
+    }
+    return bytes;
+  }
+
+  function varint(value) {
+    return value < 128 ? [value] : [(value % 128) + 128, ...varint(Math.floor(value / 128))];
+  }
+
   function remember(query, page) {
     owners.delete(query);
     owners.set(query, page);
@@ -116,5 +131,5 @@ const serverMessages = (() => {
     return "";
   }
 
-  return { received, isWanted };
+  return { received, isWanted, marked };
 })();

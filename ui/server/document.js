@@ -20,8 +20,9 @@
     }
 
     send(data) {
-      const wanted = !(data instanceof Uint8Array && this.url.includes("/_stcore/stream")) || serverMessages.isWanted(data);
-      if (wanted) super.send(data);
+      const isRequest = data instanceof Uint8Array && this.url.includes("/_stcore/stream");
+      if (!isRequest) super.send(data);
+      else if (serverMessages.isWanted(data)) super.send(serverMessages.marked(data));
     }
   };
 

@@ -43,6 +43,7 @@ FIELDS: dict[str, tuple[Any, str]] = {
     "rerunPage": (ClientState, "page_script_hash"),
     "rerunQuery": (ClientState, "query_string"),
     "rerunFragment": (ClientState, "fragment_id"),
+    "rerunHistory": (ClientState, "is_history_navigation"),
 }
 STREAMLIT_TITLE = b"<title>Streamlit</title>"
 END_OF_HEAD = b"</head>"

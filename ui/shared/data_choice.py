@@ -13,6 +13,7 @@ from core.checkpointing.metadata import CheckpointMetadata
 from core.errors import DatasetError
 from core.paths import DEMO, data_root
 from ui.shared import cache, folders
+from ui.shared.query_params import query_params
 from ui.shared.state import DATA, load_from_url, save_to_url
 
 TRAINING_DATA = "the data it was trained on"
@@ -69,7 +70,7 @@ def name_in_url(choices: Collection[str], own: Path | None = None) -> None:
     choices : collection of str. Data sets that can be chosen.
     own : Path, optional. Folder of the choice ``TRAINING_DATA``.
     """
-    given = st.query_params.get(DATA, "")
+    given = query_params.get(DATA, "")
     if not given or given in choices:
         return
     try:
@@ -78,7 +79,7 @@ def name_in_url(choices: Collection[str], own: Path | None = None) -> None:
         folder = Path(given)
     name = TRAINING_DATA if folder == own else folders.display_name(data_root(), folder)
     if name in choices:
-        st.query_params[DATA] = name
+        query_params[DATA] = name
 
 
 def held_out_subjects(metadata: CheckpointMetadata) -> list[str]:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from core.runs import matching_ids
 from ui.shared.cache import Model
+from ui.shared.query_params import query_params
 from ui.shared.state import MODEL, load_from_url, save_to_url
 
 
@@ -27,9 +28,9 @@ def choose_model(
     default : str. Key of the model that is chosen unless the address (by key, name, or beginning of a key) or another
         page has chosen one of ``models``.
     """
-    matching = matching_ids(st.query_params.get(MODEL, ""), {key: model.name for key, model in models.items()})
+    matching = matching_ids(query_params.get(MODEL, ""), {key: model.name for key, model in models.items()})
     if len(matching) == 1:
-        st.query_params[MODEL] = matching[0]
+        query_params[MODEL] = matching[0]
     load_from_url(MODEL, default, allowed=tuple(models), ambiguous=len(matching) > 1)
     if st.session_state[MODEL] not in models:  # chosen on another page that offers other models
         st.session_state[MODEL] = default

@@ -10,6 +10,7 @@ from typing import NoReturn
 import streamlit as st
 
 from core.paths import project_root
+from ui.shared.query_params import query_params
 
 APP_NAME = "Segmentarium"
 _QUERY = "query_of_next_page"  # session key
@@ -39,7 +40,7 @@ def go_to(name: str, **query: str) -> NoReturn:
     own, and :func:`arrive` gives the new page its parameters.
     """
     st.session_state[_QUERY] = query
-    st.switch_page(page(name), query_params=st.query_params.to_dict())
+    st.switch_page(page(name), query_params=dict(query_params))
 
 
 def arrive() -> None:
@@ -49,9 +50,9 @@ def arrive() -> None:
     other page may have replaced those that it sends with its next request.
     """
     if (query := st.session_state.pop(_QUERY, None)) is not None:
-        st.query_params.from_dict(query)
+        query_params.replace(query)
     else:
-        st.query_params.update({})  # sends all of them
+        query_params.send()  # sends all of them
 
 
 def tab_title(*parts: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from ui.shared.formatting import plain
+from ui.shared.query_params import query_params
 
 # Query parameters. They are widget keys too: the choice moves from page to page and is part of a copied URL.
 DATA = "data"
@@ -63,7 +64,7 @@ def load_from_url(
     ambiguous : bool. Whether a value of the URL that is not accepted may mean several of ``allowed``.
     """
     name = parameter or key
-    given = st.query_params.get(name)
+    given = query_params.get(name)
     is_new = bool(given) and given != st.session_state.get(_WRITTEN, {}).get(name)
     accepted = not allowed or given in allowed
     if is_new and accepted:
@@ -91,9 +92,9 @@ def save_to_url(key: str, value: str, parameter: str = "", default: str | None =
     name = parameter or key
     st.session_state.setdefault(_WRITTEN, {})[name] = value
     if value == default:
-        st.query_params.pop(name, None)
-    elif st.query_params.get(name) != value:
-        st.query_params[name] = value
+        query_params.pop(name, None)
+    elif query_params.get(name) != value:
+        query_params[name] = value
 
 
 def is_new_page(page: str) -> bool:
