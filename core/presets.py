@@ -102,12 +102,18 @@ def command_line(config: TrainConfig, command: str = "train", name: str = "", ba
         preset_name = base.preset
     parts = ["python", "-m", "core", command, config.data.path or "DATA", "--preset", preset_name]
     if name:
-        parts += ["--name", name]
+        parts += flag_words("--name", name)
     values, preset_values = config.values(), (base or preset(preset_name)).values()
     for spec in field_specs():
         changed = values[spec.name] != preset_values[spec.name]
         # --epochs without --minutes resets the time budget, so the budget has to be given as well
         reset = spec.name == "minutes" and values["epochs"] != preset_values["epochs"] and values["minutes"]
         if spec.name != "path" and (changed or reset):
-            parts += [spec.flag, spec.format(values[spec.name])]
+            parts += flag_words(spec.flag, spec.format(values[spec.name]))
     return shlex.join(parts)
+
+
+def flag_words(flag: str, value: str) -> list[str]:
+    """The words of an option with its value on a command line: one word where the value begins like an option, as the
+    ID of a subject may."""
+    return [f"{flag}={value}"] if value.startswith("-") else [flag, value]

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from core.paths import project_root
 PROJECT = project_root()
 KILL_S = 5.0  # longest wait for a process to exit after its pipes have closed, and for pipes to close after a kill
 POLL_S = 0.05
+MIN_WALL_S, WALL_FACTOR = 60.0, 10.0  # of the duration of a child process, whose processor time is limited
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
@@ -105,36 +107,74 @@ def run_limited(
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
-class ProcessLimits:
-    """Memory and time that a child process may take from now on.
+@dataclass(frozen=True)
+class ExceededLimit:
+    """A limit that a process exceeds.
 
-    On Linux such a child limits its own memory exactly; on other systems only this check does.
+    Attributes
+    ----------
+    text : str. Completes "takes": ``more than 5 s of processor time``, ``more than 2.1 GB``.
+    is_waiting : bool. Whether it takes too long without using the processor, as on a disk that does not answer.
+    """
+
+    text: str
+    is_waiting: bool = False
+
+
+class ProcessLimits:
+    """Memory and time that a child process may take from the first look at it.
+
+    Time is that of the processor, which does not depend on what else the machine does; the duration is limited too, far
+    above it, for a process that waits. On Linux such a child limits its own memory exactly; on other systems only this
+    check does.
 
     Parameters
     ----------
     resident_bytes : int. Largest resident memory.
-    limit_s : float. Longest duration in seconds.
+    cpu_s : float. Longest processor time in seconds.
     start_s : float. Additional seconds, for the process to start.
+    wall_s : float, optional. Longest duration in seconds; default :data:`WALL_FACTOR` times the processor time, and at
+        least :data:`MIN_WALL_S`.
     """
 
-    def __init__(self, resident_bytes: int, limit_s: float, start_s: float = 0.0) -> None:
-        self.resident_bytes, self.limit_s = resident_bytes, limit_s
-        self.deadline = time.monotonic() + limit_s + start_s
+    def __init__(self, resident_bytes: int, cpu_s: float, start_s: float = 0.0, wall_s: float | None = None) -> None:
+        self.resident_bytes, self.cpu_s, self.start_s = resident_bytes, cpu_s, start_s
+        self.wall_s = max(MIN_WALL_S, WALL_FACTOR * (cpu_s + start_s)) if wall_s is None else wall_s
+        self._begun = time.monotonic()
+        self._used_before_s: float | None = None
 
-    def exceeded(self, pid: int) -> str:
-        """Which limit a process exceeds: ``longer than 5 s``, ``more than 2.1 GB``; empty if none."""
+    def exceeded(self, pid: int) -> ExceededLimit | None:
+        """Which limit a process exceeds; ``None`` if none, or if it has ended."""
         import psutil
 
-        if time.monotonic() > self.deadline:
-            return f"longer than {self.limit_s:.0f} s"
+        used_s = 0.0
         with contextlib.suppress(psutil.Error):
-            if psutil.Process(pid).memory_info().rss > self.resident_bytes:
-                return f"more than {format_bytes(self.resident_bytes)}"
-        return ""
+            process = psutil.Process(pid)
+            times = process.cpu_times()
+            total_s = times.user + times.system
+            if self._used_before_s is None:
+                self._used_before_s = total_s
+            used_s = total_s - self._used_before_s
+            if used_s > self.cpu_s + self.start_s:
+                return ExceededLimit(f"more than {self.cpu_s:.3g} s of processor time")
+            if process.memory_info().rss > self.resident_bytes:
+                return ExceededLimit(f"more than {format_bytes(self.resident_bytes)}")
+        if time.monotonic() - self._begun > self.wall_s:
+            return ExceededLimit(f"longer than {self.wall_s:.3g} s, {used_s:.1f} s of them on the processor", True)
+        return None
 
 
 class LimitExceededError(Exception):
-    """A child process takes more memory or time than it may; the message says which: ``longer than 5 s``."""
+    """A child process takes more memory or time than it may.
+
+    Attributes
+    ----------
+    limit : ExceededLimit. The limit.
+    """
+
+    def __init__(self, limit: ExceededLimit) -> None:
+        super().__init__(limit.text)
+        self.limit = limit
 
 
 class JsonLinesChild:
@@ -210,14 +250,14 @@ class JsonLinesChild:
             return ""
         allowed = None if limits is None else limits(fresh)
         while True:
+            if allowed is not None and (exceeded := allowed.exceeded(process.pid)):
+                self._end()
+                raise LimitExceededError(exceeded)
             with contextlib.suppress(queue.Empty):
                 line = self._lines.get(timeout=None if allowed is None else POLL_S)
                 if not line:
                     self._end(KILL_S)
                 return line
-            if allowed is not None and (exceeded := allowed.exceeded(process.pid)):
-                self._end()
-                raise LimitExceededError(exceeded)
 
     def _begin(self) -> None:
         self._end()

@@ -39,7 +39,7 @@ TEXT_BYTES = 64 * 2**20
 COPIES = 4  # of the network's own tensors
 READER_BYTES = 256 * 2**20
 TORCH_BYTES = 2**30  # upper bound of the resident memory of a process that has imported torch
-TIMEOUT_S = 120.0
+CPU_S = 120.0  # longest processor time to read a file
 POLL_S = 0.05
 STDERR_FILE = "stderr.txt"
 
@@ -110,20 +110,20 @@ def read_foreign_weights(path: Path, network: nn.Module) -> ForeignWeights:
         return ForeignWeights(weights, bool(response["in_order"]), repeated, int(response["left_out"]))
 
 
-def wait_within_limits(process: subprocess.Popen[bytes], resident_bytes: int, timeout_s: float) -> str:
+def wait_within_limits(process: subprocess.Popen[bytes], resident_bytes: int, cpu_s: float) -> str:
     """Wait for a process to end.
 
     Returns
     -------
     str. Empty, or which limit of memory or time the process exceeded, while it still runs.
     """
-    limits = ProcessLimits(resident_bytes, timeout_s)
+    limits = ProcessLimits(resident_bytes, cpu_s)
     while True:
+        if exceeded := limits.exceeded(process.pid):
+            return f"reading it takes {exceeded.text}"
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(POLL_S)
             return ""
-        if exceeded := limits.exceeded(process.pid):
-            return f"reading it takes {exceeded}"
 
 
 def _check_size(path: Path, network_bytes: int) -> int:
@@ -154,7 +154,7 @@ def _run_reader(path: Path, folder: Path, resident_bytes: int) -> None:
             stderr=stderr,
         )
         try:
-            failure = wait_within_limits(process, resident_bytes, TIMEOUT_S)
+            failure = wait_within_limits(process, resident_bytes, CPU_S)
         finally:
             process.kill()
             process.wait()

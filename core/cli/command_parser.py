@@ -21,9 +21,10 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         switches = {s for a in self._actions if a.nargs == "?" and a.const == TRUE for s in a.option_strings}
         words = list(sys.argv[1:] if args is None else args)
+        options = words.index("--") if "--" in words else len(words)  # no option is behind it
         following = [*words, ""][1:]
-        words = [
+        words[:options] = [
             f"{word}={TRUE}" if word in switches and next_word.lower() not in BOOLEANS else word
-            for word, next_word in zip(words, following, strict=True)
+            for word, next_word in zip(words[:options], following[:options], strict=True)
         ]
         return super().parse_known_args(words, namespace)

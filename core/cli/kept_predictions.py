@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
 from core.datasets import Dataset, open_dataset
 from core.errors import RunError
 from core.paths import checkpoints_root, dataset_folder
+from core.presets import flag_words
 from core.runs.models import find_model
 from core.runs.predictions import Prediction, read_predictions
 from core.runs.store import folder as files
@@ -54,8 +56,8 @@ class KeptModel:
         self.dataset.subject(subject)  # an unknown one is reported as such
         if subject not in self.predictions:
             raise RunError(
-                f"{subject}: expected a kept segmentation, found none; make it: {self.evaluate} --subject {subject} "
-                "--keep"
+                f"{subject}: expected a kept segmentation, found none; make it: {self.evaluate} "
+                f"{shlex.join(flag_words('--subject', subject))} --keep"
             )
         return self.predictions[subject]
 

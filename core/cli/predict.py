@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         )
     with show_progress("tiles", args.progress) as progress:
         segmentation = predictor.segment_in_detail(image, progress)
-    prediction = predictor.postprocess(segmentation.labels, subject.geometry.spacing_mm)
+    prediction = predictor.postprocess(segmentation.labels, subject.geometry.voxel_ml)
     warnings, training = predictor.warnings(subject), predictor.expected.training
     labels = predictor.labels
     if args.out.name.lower().endswith(SUFFIX):
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         write_label(args.disagreement, in_percent(segmentation.disagreement), subject.stored, subject.first_image)
     for path, values in _written_maps(args, segmentation.maps):
         write_map(path, values, subject.stored, subject.first_image)
-    voxel_ml = subject.geometry.voxel_volume_mm3 / 1000
+    voxel_ml = subject.geometry.voxel_ml
     counts = np.bincount(prediction.ravel(), minlength=len(labels))
     volumes_ml = {c.name: int(n) * voxel_ml for c, n in zip(labels.classes[1:], counts[1:], strict=True)}
     elapsed_s = round(time.monotonic() - started, 2)

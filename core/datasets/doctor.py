@@ -172,6 +172,7 @@ class _Examination:
     def _check_geometry(self, headers: SubjectHeaders) -> None:
         geometry = headers.geometry
         self.facts.shape, self.facts.spacing_mm = geometry.shape, geometry.spacing_mm
+        self.facts.voxel_ml = geometry.voxel_ml
         self.facts.orientation = "".join(headers.stored.axis_codes)
         smallest_mm = 0.0 if headers.unit == "micron" else MIN_SPACING_MM
         if not all(smallest_mm <= size <= MAX_SPACING_MM for size in geometry.spacing_mm):

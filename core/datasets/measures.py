@@ -152,8 +152,8 @@ def _geometry(subjects: Iterable[SubjectFacts], axis: int, spacing: bool = False
 
 
 def _volume_ml(subject: SubjectFacts) -> float:
-    assert subject.shape is not None and subject.spacing_mm is not None
-    return float(np.prod(subject.shape, dtype=float) * np.prod(subject.spacing_mm)) / 1000
+    assert subject.shape is not None and subject.voxel_ml is not None
+    return float(np.prod(subject.shape, dtype=float)) * subject.voxel_ml
 
 
 def _resident_bytes(subject: SubjectFacts) -> float:

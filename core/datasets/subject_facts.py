@@ -16,6 +16,7 @@ class SubjectFacts:
     id : str. Subject id.
     shape : tuple of int. Voxels along canonical i, j, k.
     spacing_mm : tuple of float. Voxel size along canonical i, j, k.
+    voxel_ml : float. Volume of a voxel in ml.
     orientation : str. Axis codes of the first image's file, such as "LAS"; "???" where it states none.
     modalities : tuple of str. Modalities with an image.
     labelled : bool. Whether there is a label map.
@@ -41,3 +42,4 @@ class SubjectFacts:
     medians: dict[str, float] = field(default_factory=dict)
     thumbnail: str = ""
     ok: bool = True
+    voxel_ml: float | None = None

@@ -175,7 +175,7 @@ def evaluate(
 
         loaded, segmentation = _segment_subject(predictor, dataset, id, show)
         unprocessed = segmentation.labels
-        prediction = predictor.postprocess(unprocessed, loaded.geometry.spacing_mm)
+        prediction = predictor.postprocess(unprocessed, loaded.geometry.voxel_ml)
         score = unprocessed_score = None
         if loaded.label is not None:
             truth, axes_mm = to_network[loaded.label], loaded.geometry.axes_mm

@@ -68,7 +68,7 @@ def held_out_cases(
         image = SubjectImage.of(loaded)
         prediction = model.segment_unprocessed(image, show)
         truth = to_network[loaded.label]
-        cases.append(HeldOutCase(PackedLabels.pack(prediction), PackedLabels.pack(truth), image.spacing_mm))
+        cases.append(HeldOutCase(PackedLabels.pack(prediction), PackedLabels.pack(truth), loaded.geometry.voxel_ml))
     if progress is not None:
         progress(len(ids), len(ids), "")
     return cases

@@ -12,7 +12,6 @@ a false component raises the score. Voxels with the ignore label in the truth ar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -24,7 +23,6 @@ from core.imaging.postprocessing import ClassRule, Postprocessing, components, h
 from core.labels import IGNORE_INDEX, leave_out_ignored
 from core.packed_labels import PackedLabels
 from core.regions import RegionSpace
-from core.types import SpacingMm
 
 MIN_GAIN = 1e-4  # of the mean Dice; less is not worth a rule
 ROUNDING = 1e-9
@@ -38,17 +36,12 @@ class HeldOutCase:
     Attributes
     ----------
     prediction, truth : PackedLabels. Class indices of the network; the prediction without postprocessing.
-    spacing_mm : tuple of float. Voxel size along i, j, k.
+    voxel_ml : float. Volume of a voxel in ml.
     """
 
     prediction: PackedLabels
     truth: PackedLabels
-    spacing_mm: SpacingMm
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of a voxel in ml."""
-        return math.prod(self.spacing_mm) / 1000
+    voxel_ml: float
 
 
 @dataclass(frozen=True)
@@ -148,7 +141,7 @@ def _costliest(
 
     def least_gain(chosen: Mapping[str, ClassRule]) -> float:
         processing = Postprocessing(chosen)
-        after = _union_dice(cases, unions, lambda case, labels: processing(labels, case.spacing_mm, classes))
+        after = _union_dice(cases, unions, lambda case, labels: processing(labels, case.voxel_ml, classes))
         return min(new - old for new, old in zip(after, before, strict=True))
 
     if not rules:
@@ -220,7 +213,7 @@ def _components_table(case: HeldOutCase, index: int) -> _CaseTable:
 def _hole_tables(case: HeldOutCase, removal: Postprocessing, classes: Sequence[str]) -> list[tuple[int, int]]:
     """Voxels in the holes of each class but the background after the removal of components: those that are not ignored,
     and of these the ones in the class of the truth."""
-    truth, labels = case.truth.unpack(), removal(case.prediction.unpack(), case.spacing_mm, classes)
+    truth, labels = case.truth.unpack(), removal(case.prediction.unpack(), case.voxel_ml, classes)
     tables = []
     for index in range(1, len(classes)):
         found = holes(labels, index)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import sys
 from pathlib import Path
@@ -61,7 +62,7 @@ def _answer(request: Request) -> dict[str, str]:
     try:
         _fulfil(path, request["kind"], Path(request["folder"]))
     except VolumeError as error:
-        return {"error": str(error)}
+        return {"error": re.sub(r"[\x00-\x1f\x7f]+", " ", str(error))}  # text of a file may hold any character
     except ImportError as error:
         return {"error": f"{path}: expected {error.name} for this format, it is not installed: {FORMATS_PIP}"}
     except MemoryError:

@@ -12,12 +12,12 @@ from typing import Any
 
 from core.errors import VolumeError
 from core.imaging.dicom_index import INDEX_FILE, DicomSeries, FolderIndex, LabelObject
-from core.imaging.foreign_files import FILE_S, decoded_cache, make_entry
+from core.imaging.foreign_files import BYTES_PER_S, FILE_S, decoded_cache, make_entry
 from core.imaging.image_files import folder_stamp
 from core.imaging.segments import Segment
 
-INDEX_VERSION = 3  # raise it when the same folder is indexed differently
-FOLDER_S = 30.0  # longest time for a folder, and longer for each file, on a busy machine
+INDEX_VERSION = 4  # raise it when the same folder is indexed differently
+FOLDER_S = 30.0  # longest processor time for a folder; longer by its files, and by the bytes of segmentations
 
 
 def index_folder(folder: Path) -> FolderIndex:
@@ -39,8 +39,9 @@ def index_folder(folder: Path) -> FolderIndex:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return _read(entry)
         cache.remove(key)
-    files = sum(1 for _ in folder.iterdir())
-    entry = make_entry(cache, key, folder, "dicom-index", FOLDER_S + FILE_S * files)
+    files = [p.stat() for p in folder.iterdir() if p.is_file()]
+    limit_s = FOLDER_S + FILE_S * len(files) + sum(s.st_size for s in files) / BYTES_PER_S
+    entry = make_entry(cache, key, folder, "dicom-index", limit_s)
     try:
         return _read(entry)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -49,11 +50,11 @@ def index_folder(folder: Path) -> FolderIndex:
 
 def _read(entry: Path) -> FolderIndex:
     content: Mapping[str, Any] = json.loads((entry / INDEX_FILE).read_text("utf-8"))
-    series = tuple(DicomSeries(**item) for item in content["series"])
-    labels = tuple(
-        LabelObject(
-            **{**item, "series": tuple(item["series"]), "segments": tuple(Segment(**s) for s in item["segments"])}
-        )
-        for item in content["labels"]
-    )
+    series = tuple(DicomSeries(**{**item, "instances": tuple(item["instances"])}) for item in content["series"])
+    labels = tuple(_label(item) for item in content["labels"])
     return FolderIndex(series, labels, tuple(content["problems"]), tuple(content["damaged"]))
+
+
+def _label(item: Mapping[str, Any]) -> LabelObject:
+    tuples = {name: tuple(item[name]) for name in ("series", "images", "frames_of_reference")}
+    return LabelObject(**{**item, **tuples, "segments": tuple(Segment(**s) for s in item["segments"])})

@@ -14,7 +14,8 @@ from typing import Any
 
 from core.errors import VolumeError
 from core.imaging.dicom_colours import segment_colour
-from core.imaging.dicom_planes import error_text, visible_files
+from core.imaging.dicom_links import read_reference
+from core.imaging.dicom_planes import error_text, text_of, visible_files
 from core.imaging.image_files import DICOM_LABELS, dicom_class, is_dicom_file
 from core.imaging.segments import Segment
 
@@ -40,7 +41,7 @@ class DicomSeries:
     number : int. Series number.
     file : str. Name of one of its files.
     files : int. Number of its files.
-    instances : str. Digest of the UIDs of its files: that of a copy is the same.
+    instances : tuple of str. Short digests of the UIDs of its files, sorted: those of a copy are the same.
     """
 
     uid: str
@@ -52,7 +53,7 @@ class DicomSeries:
     number: int
     file: str
     files: int
-    instances: str
+    instances: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,24 @@ class LabelObject:
     file : str. Name of the file.
     kind : str. "SEG" or "RTSTRUCT".
     series : tuple of str. UIDs of the series that it refers to.
+    images : tuple of str. Short digests of the UIDs of single images that it refers to, as those of a series; empty
+        where it refers to one series.
+    frames_of_reference : tuple of str. UIDs of its coordinates.
     study, patient, description : str.
+    instance, content : str. UID of the file, and digest of its content.
     segments : tuple of Segment. What is segmented.
     """
 
     file: str
     kind: str
     series: tuple[str, ...]
+    images: tuple[str, ...]
+    frames_of_reference: tuple[str, ...]
     study: str
     patient: str
     description: str
+    instance: str
+    content: str
     segments: tuple[Segment, ...]
 
 
@@ -132,7 +141,7 @@ def read_identity(file: Path) -> Identity | None:
             header = read_partial(content, lambda tag, vr, length: tag > LAST_TAG, force=True, specific_tags=tags)
         if "SOPClassUID" not in header:
             return None
-        texts = {name: str(header.get(name, "") or "").strip() for name in IDENTITY if name != SERIES_NUMBER}
+        texts = {name: text_of(header.get(name)) for name in IDENTITY if name != SERIES_NUMBER}
         return Identity(
             texts["SOPClassUID"],
             texts["SOPInstanceUID"],
@@ -206,7 +215,6 @@ def _index(folder: Path) -> FolderIndex:
 def _series(files: Sequence[tuple[Identity, Path]]) -> DicomSeries:
     """A series of its files."""
     first, file = files[0]
-    instances = hashlib.sha256(" ".join(sorted(found.instance for found, _ in files)).encode()).hexdigest()[:16]
     return DicomSeries(
         first.series,
         first.study,
@@ -217,21 +225,39 @@ def _series(files: Sequence[tuple[Identity, Path]]) -> DicomSeries:
         first.number,
         file.name,
         len(files),
-        instances,
+        _digests(found.instance for found, _ in files),
     )
+
+
+def _digests(uids: Iterable[str]) -> tuple[str, ...]:
+    """A short digest of each UID, sorted."""
+    return tuple(sorted(hashlib.sha256(uid.encode("utf-8", "replace")).hexdigest()[:12] for uid in uids))
 
 
 def _label_object(file: Path, identity: Identity) -> LabelObject:
     header = read_label_header(file)
     kind = "RTSTRUCT" if "StructureSetROISequence" in header else "SEG"
+    segments = read_segments(file, header)
+    try:
+        reference = read_reference(header, of_frames=False)
+        if len(reference.series) != 1:
+            reference = read_reference(header)
+        with open(file, "rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()[:32]
+    except Exception as error:  # noqa: BLE001 - damaged elements may raise any exception
+        raise VolumeError(f"{file}: what it refers to cannot be read ({error_text(error)}); copy it again") from None
     return LabelObject(
         file.name,
         kind,
-        tuple(dict.fromkeys(referenced_series(header))),
+        tuple(reference.series),
+        () if len(reference.series) == 1 else _digests(reference.all_instances),
+        reference.frames_of_reference,
         identity.study,
         identity.patient,
         identity.description,
-        tuple(read_segments(file, header)),
+        identity.instance,
+        digest,
+        tuple(segments),
     )
 
 
@@ -253,18 +279,6 @@ def read_label_header(file: Path) -> Any:
         raise VolumeError(
             f"{file}: expected a DICOM file, got a damaged one ({error_text(error)}); copy it again"
         ) from None
-
-
-def referenced_series(header: Any) -> Iterator[str]:
-    """UIDs of the series that a segmentation or contours refer to."""
-    for item in header.get("ReferencedSeriesSequence") or ():
-        if item.get("SeriesInstanceUID"):
-            yield str(item.SeriesInstanceUID)
-    for frame in header.get("ReferencedFrameOfReferenceSequence") or ():
-        for study in frame.get("RTReferencedStudySequence") or ():
-            for item in study.get("RTReferencedSeriesSequence") or ():
-                if item.get("SeriesInstanceUID"):
-                    yield str(item.SeriesInstanceUID)
 
 
 def read_segments(file: Path, header: Any) -> list[Segment]:
@@ -295,13 +309,13 @@ def _segments(header: Any) -> Iterator[tuple[int, Segment]]:
     for item in header.get("SegmentSequence") or ():
         number = int(item.SegmentNumber)
         if number:  # 0 is the background of a label map
-            name = str(item.get("SegmentLabel", "") or "").strip() or f"segment {number}"
+            name = text_of(item.get("SegmentLabel")) or f"segment {number}"
             yield number, Segment(number, name, segment_colour(item.get("RecommendedDisplayCIELabValue")))
     contours = header.get("ROIContourSequence") or ()
     colours = {int(c.ReferencedROINumber): c.get("ROIDisplayColor") for c in contours}
     for place, item in enumerate(header.get("StructureSetROISequence") or (), start=1):
         number = int(item.ROINumber)
-        name = str(item.get("ROIName", "") or "").strip() or f"region {number}"
+        name = text_of(item.get("ROIName")) or f"region {number}"
         rgb = colours.get(number)
         colour = "#" + "".join(f"{min(255, max(0, int(v))):02x}" for v in rgb) if rgb and len(rgb) == 3 else ""
         yield number, Segment(place, name, colour)

@@ -14,6 +14,7 @@ import numpy as np
 
 from core.errors import VolumeError
 from core.formatting import format_count, format_list
+from core.imaging.geometry import format_mm
 from core.imaging.image_files import DICOM_LABELS
 
 MAX_FILES = 20_000
@@ -170,8 +171,12 @@ def _read_header(file: Path, required: bool) -> Any:
     return None
 
 
-def planes_of(file: Path, header: Any, max_frames: int = MAX_FILES) -> list[Plane]:
+def planes_of(file: Path, header: Any, max_frames: int = MAX_FILES, remedy: str = CONVERT) -> list[Plane]:
     """The slices of one file.
+
+    Parameters
+    ----------
+    remedy : str. What to do about a file that does not state what it must.
 
     Raises
     ------
@@ -187,14 +192,16 @@ def planes_of(file: Path, header: Any, max_frames: int = MAX_FILES) -> list[Plan
         groups = header.get("PerFrameFunctionalGroupsSequence") or []
         shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
         if frames == 1 and not groups:
-            return [_plane(file, 0, header, (header,))]
+            return [_plane(file, 0, header, (header,), remedy)]
         if len(groups) != frames or not 1 <= frames <= max_frames:
-            raise VolumeError(f"{file}: expected a position for each of {frames} frames, got {len(groups)}; {CONVERT}")
-        return [_plane(file, n, header, _macros(group, shared)) for n, group in enumerate(groups)]
+            raise VolumeError(f"{file}: expected a position for each of {frames} frames, got {len(groups)}; {remedy}")
+        return [_plane(file, n, header, _macros(group, shared), remedy) for n, group in enumerate(groups)]
     except VolumeError:
         raise
     except Exception as error:  # noqa: BLE001 - damaged elements raise any exception
-        raise VolumeError(f"{file}: expected a valid DICOM header, got a damaged one ({error_text(error)})") from None
+        raise VolumeError(
+            f"{file}: expected a valid DICOM header, got a damaged one ({error_text(error)}); copy it again"
+        ) from None
 
 
 def _macros(group: Any, shared: Any) -> tuple[Any, ...]:
@@ -202,7 +209,7 @@ def _macros(group: Any, shared: Any) -> tuple[Any, ...]:
     return tuple(e.value[0] for part in (group, shared) if part is not None for e in part if e.VR == "SQ" and e.value)
 
 
-def _plane(file: Path, frame: int, header: Any, sources: Sequence[Any]) -> Plane:
+def _plane(file: Path, frame: int, header: Any, sources: Sequence[Any], remedy: str) -> Plane:
     def first(*names: str) -> Any:
         return next((s[n].value for n in names for s in sources if n in s and s[n].value not in (None, "")), None)
 
@@ -212,7 +219,8 @@ def _plane(file: Path, frame: int, header: Any, sources: Sequence[Any]) -> Plane
             return None
         values = np.array([float(v) for v in value])
         if values.shape != (count,) or not np.isfinite(values).all():
-            raise VolumeError(f"{file}: expected {count} finite numbers as {name}, got {list(value)[:6]}")
+            got = format_list(list(map(str, value)), 6)
+            raise VolumeError(f"{file}: expected {count} finite numbers as {name}, got {got}; {remedy}")
         return values
 
     orientation, position, spacing = (
@@ -221,15 +229,16 @@ def _plane(file: Path, frame: int, header: Any, sources: Sequence[Any]) -> Plane
         numbers("PixelSpacing", 2),
     )
     if spacing is None or (spacing <= 0).any():
-        raise VolumeError(
-            f"{file}: expected a pixel spacing above 0 mm, got {None if spacing is None else list(spacing)}"
-        )
+        found = "none" if spacing is None else f"{format_mm(spacing)} mm"
+        raise VolumeError(f"{file}: expected a pixel spacing above 0 mm, got {found}; {remedy}")
     directions = None
     if orientation is not None:
         directions = orientation.reshape(2, 3)
         lengths = np.linalg.norm(directions, axis=1)
         if (np.abs(lengths - 1) > 1e-2).any() or abs(float(directions[0] @ directions[1])) > 1e-2:
-            raise VolumeError(f"{file}: expected two directions at right angles, got {list(orientation)}")
+            raise VolumeError(
+                f"{file}: expected two directions at right angles, got ({format_mm(orientation, ', ')}); {remedy}"
+            )
         directions = directions / lengths[:, None]
     thickness = first("SpacingBetweenSlices", "SliceThickness")
     time = (_number(first(n)) for n in ("TemporalPositionIndex", "TemporalPositionIdentifier", "EffectiveEchoTime",
@@ -245,10 +254,10 @@ def _plane(file: Path, frame: int, header: Any, sources: Sequence[Any]) -> Plane
         position=position,
         thickness_mm=abs(float(thickness)) or None if thickness is not None else None,
         order=(*time, _number(header.get("InstanceNumber"))),
-        series=str(header.get("SeriesInstanceUID", "")),
-        description=str(header.get("SeriesDescription", "")),
-        uid=str(header.get("SOPInstanceUID", "")),
-        frame_of_reference=str(header.get("FrameOfReferenceUID", "")),
+        series=text_of(header.get("SeriesInstanceUID")),
+        description=text_of(header.get("SeriesDescription")),
+        uid=text_of(header.get("SOPInstanceUID")),
+        frame_of_reference=text_of(header.get("FrameOfReferenceUID")),
         inverted=str(header.get("PhotometricInterpretation", "")) == "MONOCHROME1",
     )
 
@@ -287,4 +296,11 @@ def _several_values(value: Any) -> list[Any]:
 
 def error_text(error: Exception) -> str:
     """What a library says, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:120]
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:120]
+
+
+def text_of(value: Any) -> str:
+    """An element as text: several values as they are stored, with backslashes between; control characters are
+    spaces."""
+    text = "\\".join(map(str, _several_values(value)))
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

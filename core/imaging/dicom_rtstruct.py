@@ -18,14 +18,16 @@ from core.errors import VolumeError
 from core.formatting import format_count, format_list
 from core.imaging.contour_fill import fill_polygon
 from core.imaging.decoded_image import DecodedImage, LimitMemory
-from core.imaging.dicom_index import read_label_header, read_segments, referenced_series
-from core.imaging.dicom_planes import error_text
-from core.imaging.dicom_reference import TOLERANCE, ImageGrid, Reference, Remarks, find_grid
+from core.imaging.dicom_index import read_label_header, read_segments
+from core.imaging.dicom_links import contour_images, read_reference
+from core.imaging.dicom_planes import error_text, text_of
+from core.imaging.dicom_reference import TOLERANCE, ImageGrid, Remarks, find_grid
 from core.imaging.geometry import format_mm
 from core.imaging.segments import Segment, SegmentSets
 
 FILE_BYTES = 64 * 2**20
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+OTHERS = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")  # enclose nothing
 CONTOUR_DATA = 0x30060050
 CORNER_DIGITS = 3  # of a pixel, by which the corners of copies agree
 
@@ -65,11 +67,17 @@ def read_contours(file: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, 
     limit_memory(30 * file_bytes + FILE_BYTES)
     header = read_label_header(file)
     segments = read_segments(file, header)
-    grid = find_grid(file, _reference(file, header))
+    reference = read_reference(header)
+    if len(reference.frames_of_reference) > 1:
+        raise VolumeError(
+            f"{file}: expected one frame of reference for all regions, got "
+            f"{format_list(reference.frames_of_reference, 3)}; export the contours of each image alone"
+        )
+    contours = _contours_by_region(file, header)
+    grid = find_grid(file, reference, lambda grid: _lies_on(contours, grid))
     limit_memory(30 * file_bytes + 6 * int(np.prod(grid.shape)) + FILE_BYTES)
     sets = SegmentSets(grid.shape[::-1])
     remarks = Remarks([], [])
-    contours = _contours_by_region(file, header)
     drawn = False
     for segment, item in zip(segments, header.StructureSetROISequence, strict=True):
         found = list(_closed(file, segment, contours.get(int(item.ROINumber), ()), grid, remarks))
@@ -77,40 +85,6 @@ def read_contours(file: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, 
     if not drawn:
         remarks.warnings.append("it has no closed contours: all is background; was it exported completely?")
     return grid.image(segments, sets, remarks), sets.stored[None]
-
-
-def _reference(file: Path, header: Any) -> Reference:
-    """The images that contours refer to: in general, and of each contour."""
-    frames = {
-        str(item.ReferencedFrameOfReferenceUID)
-        for item in header.get("StructureSetROISequence") or ()
-        if item.get("ReferencedFrameOfReferenceUID")
-    }
-    if not frames:
-        frames = {str(f.FrameOfReferenceUID) for f in header.get("ReferencedFrameOfReferenceSequence") or () if f}
-    if len(frames) > 1:
-        raise VolumeError(
-            f"{file}: expected one frame of reference for all regions, got {format_list(sorted(frames), 3)}; export "
-            "the contours of each image alone"
-        )
-    images = [
-        str(image.ReferencedSOPInstanceUID)
-        for frame in header.get("ReferencedFrameOfReferenceSequence") or ()
-        for study in frame.get("RTReferencedStudySequence") or ()
-        for series in study.get("RTReferencedSeriesSequence") or ()
-        for image in series.get("ContourImageSequence") or ()
-        if "ReferencedSOPInstanceUID" in image
-    ]
-    for region in header.get("ROIContourSequence") or ():
-        for contour in region.get("ContourSequence") or ():
-            images += _images(contour)
-    frame = next(iter(frames), "")
-    return Reference(tuple(dict.fromkeys(referenced_series(header))), tuple(dict.fromkeys(images)), frame)
-
-
-def _images(contour: Any) -> tuple[str, ...]:
-    items = contour.get("ContourImageSequence") or ()
-    return tuple(str(i.ReferencedSOPInstanceUID) for i in items if "ReferencedSOPInstanceUID" in i)
 
 
 def _contours_by_region(file: Path, header: Any) -> Mapping[int, Sequence[Any]]:
@@ -127,16 +101,34 @@ def _contours_by_region(file: Path, header: Any) -> Mapping[int, Sequence[Any]]:
     return found
 
 
+def _lies_on(contours: Mapping[int, Sequence[Any]], grid: ImageGrid) -> bool:
+    """Whether the first contour lies in a slice of a grid."""
+    first = next((item for items in contours.values() for item in items), None)
+    if first is None:
+        return True
+    try:
+        heights = grid.indices(_points("", first))[:, 2]
+    except VolumeError:
+        return False
+    k = round(float(heights.mean()))
+    return 0 <= k < grid.shape[2] and bool(np.abs(heights - k).max() <= TOLERANCE)
+
+
 def _closed(file: Path, segment: Segment, items: Sequence[Any], grid: ImageGrid, remarks: Remarks) -> Iterator[Contour]:
     """The closed contours of a region, on the grid; what else it has is noted."""
     others: list[str] = []
     for number, item in enumerate(items, start=1):
-        kind = str(item.get("ContourGeometricType", "")).upper()
+        kind = text_of(item.get("ContourGeometricType")).upper()
+        if kind not in (*CLOSED, *OTHERS):
+            raise VolumeError(
+                f"{file}: contour {number} of {segment.name}: expected the type {' or '.join((CLOSED[0], *OTHERS))}, "
+                f"got {kind or 'none'}: whether it is to be filled is unknown; export it again"
+            )
         points = _points(f"{file}: contour {number} of {segment.name}", item)
         if kind not in CLOSED or len(points) < 3:
-            others.append(f"{kind or 'none'}" if kind not in CLOSED else "fewer than three points")
+            others.append(kind if kind not in CLOSED else "fewer than three points")
             continue
-        contour = Contour(grid.indices(points), _images(item))
+        contour = Contour(grid.indices(points), contour_images(item))
         spread = float(np.ptp(contour.points[:, 2]))
         if spread > 2 * TOLERANCE:
             raise VolumeError(

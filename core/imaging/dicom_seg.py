@@ -6,23 +6,25 @@ background. Only in the process of ``core.imaging.decoder``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from core.errors import VolumeError
-from core.formatting import format_size
+from core.formatting import format_count, format_size
 from core.imaging.decoded_image import DecodedImage, LimitMemory
-from core.imaging.dicom_index import read_label_header, read_segments, referenced_series
+from core.imaging.dicom_index import read_label_header, read_segments
+from core.imaging.dicom_links import read_reference
 from core.imaging.dicom_planes import Plane, error_text, planes_of
-from core.imaging.dicom_reference import TOLERANCE, ImageGrid, Reference, Remarks, find_grid
+from core.imaging.dicom_reference import TOLERANCE, ImageGrid, Remarks, find_grid
 from core.imaging.geometry import format_mm
 from core.imaging.segments import Segment, SegmentSets
 
 FILE_BYTES = 64 * 2**20  # of elements beside the pixels, for each 10 MB of the file
 MAX_FRAMES = 200_000
+EXPORT = "export it again"
 
 
 def read_segmentation(file: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, np.ndarray]:
@@ -47,8 +49,8 @@ def read_segmentation(file: Path, limit_memory: LimitMemory) -> tuple[DecodedIma
             "off, or of another kind"
         )
     segments = read_segments(file, header)
-    grid = find_grid(file, _reference(header))
     frames = _frames(file, header)
+    grid = find_grid(file, read_reference(header), lambda grid: _lies_on(file, frames, grid))
     limit_memory(8 * file_bytes + 6 * int(np.prod(grid.shape)) + FILE_BYTES)
     sets = SegmentSets(grid.shape[::-1])
     remarks = Remarks([], [])
@@ -99,30 +101,12 @@ def _note_names(segments: list[Segment], remarks: Remarks) -> None:
         remarks.notes.append(f"several of its segments have one name and are one class: {', '.join(repeated)}")
 
 
-def _reference(header: Any) -> Reference:
-    """The images that a segmentation refers to: in general, and of each frame."""
-    instances = [
-        str(item.ReferencedSOPInstanceUID)
-        for series in header.get("ReferencedSeriesSequence") or ()
-        for item in series.get("ReferencedInstanceSequence") or ()
-        if "ReferencedSOPInstanceUID" in item
-    ]
-    shared = header.get("SharedFunctionalGroupsSequence") or ()
-    for group in (*(header.get("PerFrameFunctionalGroupsSequence") or ()), *shared):
-        for derivation in group.get("DerivationImageSequence") or ():
-            for item in derivation.get("SourceImageSequence") or ():
-                if "ReferencedSOPInstanceUID" in item:
-                    instances.append(str(item.ReferencedSOPInstanceUID))
-    uid = str(header.get("FrameOfReferenceUID", "") or "")
-    return Reference(tuple(dict.fromkeys(referenced_series(header))), tuple(dict.fromkeys(instances)), uid)
-
-
 def _frames(file: Path, header: Any) -> list[tuple[Plane, int | None]]:
     """Place and number of the segment of each frame; ``None`` where the pixels are numbers."""
     count = int(header.get("NumberOfFrames") or 1)
     if not 1 <= count <= MAX_FRAMES:
         raise VolumeError(f"{file}: expected 1 to {MAX_FRAMES} frames, got {count}; the header is damaged")
-    planes = planes_of(file, header, MAX_FRAMES)
+    planes = planes_of(file, header, MAX_FRAMES, EXPORT)
     if any(plane.position is None or plane.directions is None for plane in planes):
         raise VolumeError(f"{file}: expected position and orientation of each frame, got none; export it again")
     if str(header.get("SegmentationType", "")).upper() == "LABELMAP":
@@ -138,6 +122,14 @@ def _frames(file: Path, header: Any) -> list[tuple[Plane, int | None]]:
     return list(zip(planes, numbers, strict=True))
 
 
+def _lies_on(file: Path, frames: Sequence[tuple[Plane, int | None]], grid: ImageGrid) -> bool:
+    """Whether the first frame lies on a grid."""
+    try:
+        return _place(file, frames[0][0], grid, np.empty(grid.shape[::-1], np.uint8))[0] is not None
+    except VolumeError:
+        return False
+
+
 def _names_segment(group: Any) -> bool:
     items = group.get("SegmentIdentificationSequence")
     return bool(items) and "ReferencedSegmentNumber" in items[0]
@@ -150,7 +142,7 @@ def _pixels(file: Path, header: Any, plane: Plane) -> Iterator[np.ndarray]:
         for pixels in _decoded(file, header, plane):
             count += 1
             yield pixels
-    except (GeneratorExit, MemoryError):
+    except (GeneratorExit, MemoryError, VolumeError):
         raise
     except Exception as error:  # noqa: BLE001 - damaged pixels raise any exception
         raise VolumeError(
@@ -167,7 +159,11 @@ def _decoded(file: Path, header: Any, plane: Plane) -> Iterator[np.ndarray]:
     import pydicom
     from pydicom.pixels.utils import iter_pixels
 
-    if int(header.get("BitsAllocated", 8)) != 1 or header.file_meta.TransferSyntaxUID.is_compressed:
+    compressed = header.file_meta.TransferSyntaxUID.is_compressed
+    bits_allocated = int(header.get("BitsAllocated", 8))
+    if not compressed:
+        _check_length(file, header, plane.rows * plane.columns * bits_allocated)
+    if bits_allocated != 1 or compressed:
         yield from iter_pixels(file)
         return
     content = pydicom.dcmread(file, force=True, specific_tags=["PixelData"]).PixelData
@@ -177,6 +173,21 @@ def _decoded(file: Path, header: Any, plane: Plane) -> Iterator[np.ndarray]:
         first, last = start // 8, -(-(start + size) // 8)
         unpacked = np.unpackbits(bits[first:last], bitorder="little")[start - 8 * first :][:size]
         yield unpacked.reshape(plane.rows, plane.columns)
+
+
+def _check_length(file: Path, header: Any, frame_bits: int) -> None:
+    """Refuse more pixels than the frames take: they belong to frames that the header does not state, or each frame is
+    filled up to whole bytes, so that all but the first would be shifted."""
+    import pydicom
+
+    frames = int(header.get("NumberOfFrames") or 1)
+    expected = -(-frames * frame_bits // 8)
+    found = pydicom.dcmread(file, force=True, specific_tags=["PixelData"], defer_size=1024).get_item("PixelData")
+    if found is not None and found.length > expected + expected % 2:
+        raise VolumeError(
+            f"{file}: expected {expected} bytes of pixels for {format_count(frames, 'frame')}, got {found.length}; its "
+            "header or its pixels are damaged, export it again"
+        )
 
 
 def _check_fractions(file: Path, pixels: np.ndarray, header: Any) -> None:

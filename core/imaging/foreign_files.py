@@ -18,14 +18,23 @@ from core.imaging.bounded_io import max_image_bytes, read_prefix
 from core.imaging.decoded_image import HEADER_FILE, VOXEL_FILE, DecodedImage
 from core.imaging.decoder import BASE_BYTES, Request
 from core.imaging.file_kinds import PREFIX_BYTES, TEXT, identify, kind_of_format
-from core.imaging.image_files import ForeignFormat, folder_stamp, foreign_files_of, label_object, stamp_of
+from core.imaging.image_files import (
+    ForeignFormat,
+    folder_stamp,
+    foreign_files_of,
+    frame_count,
+    label_object,
+    stamp_of,
+)
 from core.paths import cache_folder
 from core.processes import JsonLinesChild, LimitExceededError, ProcessLimits, start_json_lines_module
 
 DECODER_VERSION = 2  # raise it when the same file is decoded to something else
-START_S, TIMEOUT_S, BYTES_PER_S = 20.0, 5.0, 10e6  # of the process, and for a file: so long, and longer by its size
-FILE_S = 0.1  # longer for each further file, such as the slices of a series, whose headers are read first
-REFERENCE_S = 20.0  # longer for a label map whose images are looked for in the folders near it
+# Longest processor time: to start the process, and for a file, which may take longer by its size,
+START_S, CPU_S, BYTES_PER_S = 20.0, 5.0, 10e6
+FILE_S = 0.1  # by each further file, such as the slices of a series, whose headers are read first,
+FRAME_S = 0.01  # by each frame of a DICOM file, which has a header of its own,
+REFERENCE_S = 20.0  # and where it is a label map whose images are looked for in the folders near it.
 
 
 def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
@@ -50,7 +59,8 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
         cache.remove(key)
     files = foreign_files_of(path, format)
     is_label = format == "dicom" and label_object(path) is not None
-    limit_s = TIMEOUT_S + sum(os.stat(file).st_size for file in files) / BYTES_PER_S + FILE_S * (len(files) - 1)
+    limit_s = CPU_S + sum(os.stat(file).st_size for file in files) / BYTES_PER_S + FILE_S * (len(files) - 1)
+    limit_s += FRAME_S * frame_count(path) if format == "dicom" else 0.0
     limit_s += REFERENCE_S if is_label else 0.0
     entry = make_entry(cache, key, path, format, limit_s)
     if not (entry / HEADER_FILE).is_file():
@@ -70,7 +80,7 @@ def make_entry(cache: DiskCache, key: str, path: Path, kind: str, limit_s: float
     key : str. Name of the entry.
     path : Path. File or folder to read.
     kind : str. What is read, as in :class:`core.imaging.decoder.Request`.
-    limit_s : float. Longest time that it may take.
+    limit_s : float. Longest processor time that it may take.
 
     Raises
     ------
@@ -135,7 +145,8 @@ def ask_decoder(request: Request, limit_s: float) -> None:
     try:
         response = _decoder.ask(request, limits)
     except LimitExceededError as error:
-        raise VolumeError(f"{request['path']}: decoding it takes {error}; is it damaged?") from None
+        why = "its disk does not answer, or this machine is overloaded: try again" if error.limit.is_waiting else ""
+        raise VolumeError(f"{request['path']}: decoding it takes {error}; {why or 'is it damaged?'}") from None
     if response is None:
         raise VolumeError(f"{request['path']}: its reader crashed; is it damaged?")
     if "error" in response:

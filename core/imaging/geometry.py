@@ -64,6 +64,11 @@ class Geometry:
         return float(abs(np.linalg.det(self.axes_mm)))
 
     @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in ml; of a sheared grid less than the product of the voxel sizes."""
+        return self.voxel_volume_mm3 / 1000
+
+    @property
     def shear_deg(self) -> float:
         """Largest deviation of two voxel axes from a right angle, in degrees."""
         return shear_deg(self.axes_mm)

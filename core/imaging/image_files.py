@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Collection, Iterable
@@ -32,7 +33,13 @@ DICOM_LABELS = {  # SOP classes of label maps on the grid of other images
     "1.2.840.10008.5.1.4.1.1.481.3": "contours (RTSTRUCT)",
 }
 TRIED = 20  # files of a folder whose content is looked at
+MAX_BESIDE_LABEL = 1000  # files without a suffix in a folder that stands for the label map in it
 _META_BYTES = 2048  # of a DICOM file, which hold its class
+# Length of the class in the meta information; without that, as in files of older systems, in the data set.
+_CLASS = re.compile(rb"\x02\x00\x02\x00UI(..)", re.DOTALL)
+_CLASS_WITHOUT_META = re.compile(rb"\x08\x00\x16\x00(?:UI(?=..)|(?=..\0\0))(..)(?:\0\0)?", re.DOTALL)
+_FRAMES_BYTES, _FRAME_BYTES = 4 * 2**20, 64  # of a DICOM file: before its number of frames, and each of their headers
+_NUMBER_OF_FRAMES = re.compile(rb"\x28\x00\x08\x00(?:IS..|..\0\0) *(\d{1,9})", re.DOTALL)
 PAIR_SUFFIXES = tuple(s for s in NIFTI_SUFFIXES if not s.startswith(".nii"))  # of images of two files
 VOXEL_SUFFIXES = tuple(s for s in PAIR_SUFFIXES if s.startswith(".img"))  # of the one that holds the voxels
 
@@ -59,10 +66,15 @@ def foreign_format(path: Path) -> ForeignFormat | None:
 
 def is_dicom_file(path: Path) -> bool:
     """Whether a file is DICOM by its suffix, or by its content if it has none."""
-    name = path.name.lower()
-    if name.endswith(DICOM_SUFFIXES):
+    if path.name.lower().endswith(DICOM_SUFFIXES):
         return True
-    return (not path.suffix or path.suffix[1:].isdigit()) and not name.startswith(".") and _starts_as_dicom(path)
+    return may_be_dicom(path.name) and _starts_as_dicom(path)
+
+
+def may_be_dicom(name: str) -> bool:
+    """Whether a file is DICOM by the suffix of its name, or has none, or a number in its place."""
+    suffix = Path(name).suffix
+    return name.lower().endswith(DICOM_SUFFIXES) or ((not suffix or suffix[1:].isdigit()) and not name.startswith("."))
 
 
 def holds_dicom_images(folder: Path, names: Iterable[str]) -> bool:
@@ -80,25 +92,37 @@ def holds_dicom_images(folder: Path, names: Iterable[str]) -> bool:
 
 
 def dicom_class(path: Path) -> str:
-    """The SOP class of a DICOM file by the first bytes of its meta information; empty if they do not state one."""
+    """The SOP class of a DICOM file by its first bytes; empty if they do not state one."""
     try:
         with open(path, "rb") as file:
             start = file.read(_META_BYTES)
     except OSError:
         return ""
-    found = re.search(rb"\x02\x00\x02\x00UI(..)", start, re.DOTALL) if is_dicom(start) else None
+    if not is_dicom(start) and not path.name.lower().endswith(DICOM_SUFFIXES):
+        return ""
+    found = _CLASS.search(start) or _CLASS_WITHOUT_META.search(start)
     if found is None:
         return ""
     value = start[found.end() : found.end() + int.from_bytes(found[1], "little")]
     return value.rstrip(b"\0 ").decode("ascii", "replace")
 
 
+def frame_count(path: Path) -> int:
+    """Frames that a DICOM file states, no more than its size has room for; 1 for others, and for a folder."""
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with open(path, "rb") as file:
+                start, size = file.read(_FRAMES_BYTES), os.fstat(file.fileno()).st_size
+            found = _NUMBER_OF_FRAMES.search(start) if is_dicom(start) else None
+            return max(1, min(int(found[1]), size // _FRAME_BYTES)) if found is not None else 1
+    return 1
+
+
 def label_object(path: Path) -> Path | None:
     """The DICOM SEG or RTSTRUCT that a file is, or that is the only DICOM file of a folder; ``None`` for images."""
     with contextlib.suppress(OSError):
         if path.is_dir():
-            found = [p for p in path.iterdir() if p.is_file() and is_dicom_file(p)]
-            return label_object(found[0]) if len(found) == 1 else None
+            return _only_label(path)
         return path if dicom_class(path) in DICOM_LABELS else None
     return None
 
@@ -193,6 +217,16 @@ def _holds_dicom(folder: Path) -> bool:
     except OSError:
         return False
     return any(_starts_as_dicom(file) for file in files)
+
+
+def _only_label(folder: Path) -> Path | None:
+    """The segmentation or contours that are the only DICOM file of a folder, looked for in some of its files."""
+    files = sorted(p for p in folder.iterdir() if may_be_dicom(p.name) and p.is_file())
+    named = [p for p in files if p.name.lower().endswith(DICOM_SUFFIXES)]
+    if len(named) > 1 or len(files) > MAX_BESIDE_LABEL:
+        return None
+    found = list(itertools.islice(filter(is_dicom_file, files), 2))
+    return label_object(found[0]) if len(found) == 1 else None
 
 
 def _starts_as_dicom(path: Path) -> bool:

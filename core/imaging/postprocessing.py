@@ -20,7 +20,6 @@ import numpy as np
 
 from core.errors import ConfigError
 from core.formatting import format_list
-from core.types import SpacingMm
 
 MAX_VOLUME_ML = 1e6
 Box = tuple[slice, ...]
@@ -143,13 +142,13 @@ class Postprocessing:
         if unknown:
             raise ConfigError(f"postprocessing: expected classes out of {format_list(classes[1:])}; got {unknown[0]!r}")
 
-    def __call__(self, labels: np.ndarray, spacing_mm: SpacingMm, classes: Sequence[str]) -> np.ndarray:
+    def __call__(self, labels: np.ndarray, voxel_ml: float, classes: Sequence[str]) -> np.ndarray:
         """Apply the rules.
 
         Parameters
         ----------
         labels : ndarray, uint8, shape (i, j, k). Class indices; not changed.
-        spacing_mm : tuple of float. Voxel size along i, j, k.
+        voxel_ml : float. Volume of a voxel in ml.
         classes : sequence of str. Class names in index order, background first.
 
         Returns
@@ -166,7 +165,6 @@ class Postprocessing:
             return labels
         result = labels.copy()
         indices = {classes.index(name): rule for name, rule in self.rules.items()}
-        voxel_ml = math.prod(spacing_mm) / 1000
         for index, rule in indices.items():
             if rule.largest or rule.minimum_ml:
                 _remove_components(result, labels, index, rule, voxel_ml)

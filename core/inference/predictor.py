@@ -165,11 +165,16 @@ class Predictor:
         DeviceError
             If the memory does not suffice.
         """
-        return self.postprocess(self.segment_unprocessed(image, progress), image.spacing_mm)
+        return self.postprocess(self.segment_unprocessed(image, progress), image.voxel_ml)
 
-    def postprocess(self, labels: np.ndarray, spacing_mm: SpacingMm) -> np.ndarray:
-        """Apply the postprocessing to a result of :meth:`segment_unprocessed`; the array itself where there is none."""
-        return self.postprocessing(labels, spacing_mm, self.labels.names)
+    def postprocess(self, labels: np.ndarray, voxel_ml: float) -> np.ndarray:
+        """Apply the postprocessing to a result of :meth:`segment_unprocessed`; the array itself where there is none.
+
+        Parameters
+        ----------
+        voxel_ml : float. Volume of a voxel in ml.
+        """
+        return self.postprocessing(labels, voxel_ml, self.labels.names)
 
     def segment_unprocessed(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """Segment one volume without postprocessing; parameters, result and errors are those of :meth:`segment`."""

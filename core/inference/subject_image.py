@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,16 +21,25 @@ class SubjectImage:
     spacing_mm : tuple of float. Voxel size along i, j, k.
     oriented : bool. Whether the image states its orientation; without one, it is not known along which axis left and
         right lie, and a network with classes for both does not average with the mirrored image.
+    voxel_volume_mm3 : float, optional. Volume of a voxel; default the product of its sizes, as of axes at right angles.
     """
 
     voxels: np.ndarray
     spacing_mm: SpacingMm
     oriented: bool = True
+    voxel_volume_mm3: float | None = None
 
     @classmethod
     def of(cls, subject: LoadedSubject) -> SubjectImage:
         """The image of a subject that was read from its files."""
-        return cls(subject.image, subject.geometry.spacing_mm, subject.geometry.oriented)
+        return cls(
+            subject.image, subject.geometry.spacing_mm, subject.geometry.oriented, subject.geometry.voxel_volume_mm3
+        )
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in ml."""
+        return (math.prod(self.spacing_mm) if self.voxel_volume_mm3 is None else self.voxel_volume_mm3) / 1000
 
     @property
     def shape(self) -> Size3:

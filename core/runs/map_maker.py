@@ -53,7 +53,7 @@ def make_maps(
     predictor = _predictor_of(checkpoint, prediction.settings)
     subject = load_subject(dataset, prediction.subject, predictor.modalities)
     segmentation = predictor.segment_in_detail(SubjectImage.of(subject), progress)
-    labels = predictor.postprocess(segmentation.labels, subject.geometry.spacing_mm)
+    labels = predictor.postprocess(segmentation.labels, subject.geometry.voxel_ml)
     kept = predictor.labels.to_index(read_label(prediction.file).data[0])
     changed = int(np.count_nonzero(labels != kept))
     if changed > MAX_CHANGED * np.count_nonzero(kept | labels):

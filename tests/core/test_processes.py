@@ -13,6 +13,7 @@ import pytest
 
 from core.processes import (
     PROJECT,
+    ExceededLimit,
     JsonLinesChild,
     LimitExceededError,
     ProcessLimits,
@@ -48,11 +49,34 @@ def test_hanging_process_is_killed_with_what_it_started(tmp_path: Path) -> None:
 
 
 def test_limits_name_what_is_exceeded() -> None:
-    own = os.getpid()
-    assert ProcessLimits(2**60, 60.0).exceeded(own) == ""
-    assert ProcessLimits(1000, 60.0).exceeded(own) == "more than 1 kB"
-    assert ProcessLimits(2**60, -1.0).exceeded(own) == "longer than -1 s"
-    assert ProcessLimits(2**60, -1.0, start_s=60.0).exceeded(own) == ""
+    def exceeded(resident_bytes: int = 2**60, **limits: float) -> str:
+        found = ProcessLimits(resident_bytes, **limits).exceeded(os.getpid())
+        return "" if found is None else found.text
+
+    assert exceeded(cpu_s=60.0) == ""
+    assert exceeded(1000, cpu_s=60.0) == "more than 1 kB"
+    assert exceeded(cpu_s=-1.0) == "more than -1 s of processor time"
+    assert exceeded(cpu_s=-1.0, start_s=60.0) == ""
+    assert exceeded(cpu_s=60.0, wall_s=-1.0) == "longer than -1 s, 0.0 s of them on the processor"
+
+
+def test_only_the_time_of_the_processor_since_the_first_look_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a process may wait for a minute without doing anything."""
+    import psutil
+
+    used_s, now_s = [100.0], [0.0]
+    times = type("Times", (), {"user": property(lambda self: used_s[0]), "system": 0.0})
+    monkeypatch.setattr(psutil.Process, "cpu_times", lambda self: times())
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    limits = ProcessLimits(2**60, 5.0, 2.0)
+    assert limits.exceeded(os.getpid()) is None
+    used_s[0], now_s[0] = 106.9, 69.0
+    assert limits.exceeded(os.getpid()) is None
+    used_s[0] = 107.1
+    assert limits.exceeded(os.getpid()) == ExceededLimit("more than 5 s of processor time")
+    used_s[0], now_s[0] = 101.0, 71.0
+    waiting = limits.exceeded(os.getpid())
+    assert waiting == ExceededLimit("longer than 70 s, 1.0 s of them on the processor", is_waiting=True)
 
 
 ANSWERS = """
@@ -63,6 +87,8 @@ for line in sys.stdin:
         sys.exit(3)
     if question["do"] == "hang":
         time.sleep(600)
+    while question["do"] == "compute":
+        pass
     print(json.dumps({"number": question["number"] + 1}), flush=True)
     if question["do"] == "answer and end":
         break
@@ -94,17 +120,27 @@ def test_child_answers_and_is_started_again_once_it_has_ended(child: JsonLinesCh
 
 
 @pytest.mark.slow
-def test_child_that_exceeds_a_limit_is_killed(child: JsonLinesChild) -> None:
+@pytest.mark.parametrize(
+    ("does", "limits", "text"),
+    [
+        ("hang", {"cpu_s": 60.0, "wall_s": 0.3}, r"^longer than 0\.3 s, .* on the processor$"),
+        ("compute", {"cpu_s": 0.3}, r"^more than 0\.3 s of processor time$"),
+    ],
+)
+def test_child_that_exceeds_a_limit_is_killed(
+    child: JsonLinesChild, does: str, limits: dict[str, float], text: str
+) -> None:
     starts: list[bool] = []
 
-    def limits(start: bool) -> ProcessLimits:
+    def limited(start: bool) -> ProcessLimits:
         starts.append(start)
-        return ProcessLimits(2**60, 0.5, 60.0 if start else 0.0)
+        return ProcessLimits(2**60, **({"cpu_s": 60.0} if start else limits))
 
-    assert child.ask({"do": "answer", "number": 1}, limits) == {"number": 2}
+    assert child.ask({"do": "answer", "number": 1}, limited) == {"number": 2}
     process = child.process
     assert process is not None
-    with pytest.raises(LimitExceededError, match=r"^longer than 0 s$"):
-        child.ask({"do": "hang", "number": 1}, limits)
+    with pytest.raises(LimitExceededError, match=text) as caught:
+        child.ask({"do": does, "number": 1}, limited)
+    assert caught.value.limit.is_waiting == (does == "hang")
     assert process.returncode is not None and process.returncode < 0
     assert starts == [True, False]

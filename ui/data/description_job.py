@@ -26,7 +26,8 @@ def start(path: Path, content: Mapping[str, Any], folder: Path) -> None:
     content : mapping. Its description, with patterns of images and labels.
     folder : Path. As of :func:`report_folder`.
     """
-    flags = ["--pattern", *_plain(content["images"]), "--labels", *_plain(content["labels"])]
+    # Each in one word with its flag, as a pattern may begin with "-".
+    flags = [f"--pattern={p}" for p in _plain(content["images"])] + [f"--labels={p}" for p in _plain(content["labels"])]
     report = ["--json", "--progress", "--report", str(folder / jobs.REPORT)]
     jobs.start(folder, ["data", "describe", str(path), *flags, *report])
 

@@ -38,4 +38,4 @@ def sub_volumes_folder(label: Path, options: Sequence[str]) -> Path:
 def start_sub_volumes(data: Path, subject: str, options: Sequence[str], folder: Path) -> None:
     """Start to draw sub-volumes, unless a job of the folder is running."""
     out = ["--out", str(folder / jobs.REPORT), "--progress"]
-    jobs.start(folder, ["places", str(data), "--subject", subject, *options, *out])
+    jobs.start(folder, ["places", str(data), f"--subject={subject}", *options, *out])

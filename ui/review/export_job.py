@@ -42,9 +42,10 @@ class CaseExport:
             If it cannot be written.
         """
         case = (str(self.checkpoint), str(self.data), self.subject)
-        written = (f"--{self.option}={self._file}", *self.arguments)
+        options = (f"--{self.option}={self._file}", *self.arguments, f"--checkpoints={runs_root()}")
         for _ in range(ATTEMPTS):
-            jobs.start(self._folder, ["review", "export", *case, *written, f"--checkpoints={runs_root()}"])
+            # Behind "--", as the ID of a subject may begin with "-".
+            jobs.start(self._folder, ["review", "export", *options, "--", *case])
             reason = jobs.wait(self._folder)
             if reason:
                 raise VolumeError(f"{self.subject}: cannot be exported: {reason}")

@@ -58,7 +58,8 @@ def _find(checkpoint: Path, data: Path, prediction: Prediction, stamp: str) -> b
         new segmentation then, and not of the one that is shown.
     """
     subject = prediction.subject
-    arguments = [str(checkpoint), str(data), subject, "--json", f"--checkpoints={runs_root()}"]
+    # Behind "--", as the ID of a subject may begin with "-".
+    arguments = ["--json", f"--checkpoints={runs_root()}", "--", str(checkpoint), str(data), subject]
     done = run_limited(module_command("core", "errors", *arguments), LIMIT_S)
     if done is None:
         raise VolumeError(f"{subject}: the search for errors did not end within {LIMIT_S / 60:.0f} minutes")

@@ -6,6 +6,7 @@ Files are matched by the UIDs in their headers, not by names; subjects are named
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -107,13 +108,14 @@ class _Found:
             problems += index.problems
             damaged += (_join(folder, file) for file in index.damaged)
         lost: list[str] = []
-        for file, label in waiting:
+        for file, label in self._without_copies(waiting):
             owner = self._owner(label)
             if owner is None:
                 lost.append(file)
                 continue
             owner.labels.append((file, label))
             self.labels.append(label)
+        self._warn_of_versions()
         if copies:
             self.notes.append(f"{copies} series lie in several folders: the first of each is read")
         if split:
@@ -154,13 +156,48 @@ class _Found:
             )
         return labelled + others
 
+    def _without_copies(self, labels: Sequence[tuple[str, LabelObject]]) -> Iterator[tuple[str, LabelObject]]:
+        """Label maps, of identical files the one nearest to its series."""
+        alike: dict[str, list[tuple[str, LabelObject]]] = {}
+        for file, label in labels:
+            alike.setdefault(label.content, []).append((file, label))
+        copies = len(labels) - len(alike)
+        if copies:
+            self.notes.append(f"{copies} segmentations or contours are copies of others and are not read again")
+        for files in alike.values():
+            owner = self._owner(files[0][1]) if len(files) > 1 else None
+            yield files[0] if owner is None else min(files, key=lambda item, path=owner.path: _distance(item[0], path))
+
+    def _warn_of_versions(self) -> None:
+        """Warn of label maps of one series that have the same UID, but not the same content."""
+        found: list[str] = []
+        for series in self.series.values():
+            counts = Counter(label.instance for _, label in series.labels if label.instance)
+            found += [file for file, label in series.labels if counts[label.instance] > 1]
+        if found:
+            self.warnings.append(
+                f"{len(found)} segmentations or contours of a series have the UID of another one, but not its content: "
+                f"{format_list(found, 4)}; each is read as one of its own: remove those that are outdated"
+            )
+
     def _owner(self, label: LabelObject) -> _Series | None:
-        """The series to which a label map refers; of a file that names none, the only one of its study."""
+        """The series to which a label map refers.
+
+        Of several the one that has most of the images that it refers to, then one with its frame of reference, then the
+        first that it names. Of a file that names no series and no images, the only series of its study.
+        """
         named = [self.series[uid] for uid in label.series if uid in self.series]
-        if named or label.series:
-            return named[0] if named else None
-        of_study = [s for s in self.series.values() if s.series.study == label.study]
-        return of_study[0] if len(of_study) == 1 else None
+        if not label.series and not label.images:
+            of_study = [s for s in self.series.values() if s.series.study == label.study]
+            return of_study[0] if len(of_study) == 1 else None
+        images = set(label.images)
+        candidates = named if label.series else [s for s in self.series.values() if images & set(s.series.instances)]
+
+        def rank(series: _Series) -> tuple[int, bool]:
+            frames = label.frames_of_reference
+            return len(images.intersection(series.series.instances)), series.series.frame_of_reference in frames
+
+        return max(candidates, key=rank, default=None)
 
 
 def _series_of(folder: str, index: FolderIndex) -> Iterator[_Series]:
@@ -171,6 +208,13 @@ def _series_of(folder: str, index: FolderIndex) -> Iterator[_Series]:
             continue
         name = re.sub(r"[^\w.-]+", "_", series.description).strip("_") or series.modality
         yield _Series(_join(folder, series.file), series, (*parts, f"{series.number}_{name}"))
+
+
+def _distance(file: str, folder: str) -> tuple[int, str]:
+    """Number of folders between a file and another path, then the file."""
+    one, other = file.split("/")[:-1], folder.split("/")
+    common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    return len(one) + len(other) - 2 * common, file
 
 
 def _ids(places: Sequence[tuple[str, ...]], folder: str) -> list[str]:

@@ -17,7 +17,7 @@ from tests.support.volume_files import write_nifti
 
 
 def facts(id: str = "a", **changes: object) -> SubjectFacts:
-    found = SubjectFacts(id, (10, 20, 30), (1.0, 2.0, 0.5), "RAS", ("T1", "T2"), labelled=True)
+    found = SubjectFacts(id, (10, 20, 30), (1.0, 2.0, 0.5), "RAS", ("T1", "T2"), labelled=True, voxel_ml=0.001)
     found.label_shares = {"background": 0.75, "GM": 0.25, "WM": 0.0}
     found.medians = {"T1": 40.0}
     for name, value in changes.items():
@@ -85,6 +85,17 @@ def test_meaning_of_a_note_is_that_of_the_measure_it_names() -> None:
     findings = judge_outliers([Measure("T1", "intensity", "", intensities), Measure("GM", "labels", "ml", volumes)])
     (of_one,) = (found for found in findings if found.subject)
     assert "GM: 500 ml" in of_one.message and of_one.meaning == MEANINGS["labels"]
+
+
+def test_volumes_are_those_of_sheared_voxels(tmp_path: Path) -> None:
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    affine[1, 2] = 5 * np.tan(np.deg2rad(30))
+    folder = write_heads(tmp_path, 1)
+    image, label = head(1)
+    write_nifti(folder / "imagesTr" / "case_1.nii.gz", image, affine)
+    write_nifti(folder / "labelsTr" / "case_1.nii.gz", label, affine)
+    (volume,) = (m for m in check(folder).measures if m.title == "blob")
+    assert volume.values["case_1"] == pytest.approx(np.count_nonzero(label) * 0.005)
 
 
 @pytest.mark.slow

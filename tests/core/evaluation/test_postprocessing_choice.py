@@ -13,11 +13,11 @@ from core.packed_labels import PackedLabels
 from core.regions import Region, RegionSpace
 
 CLASSES = ("background", "a", "b")
-SPACING_MM = (10.0, 10.0, 10.0)  # a voxel is 1 ml
+VOXEL_ML = 1.0
 
 
 def case(prediction: np.ndarray, truth: np.ndarray) -> HeldOutCase:
-    return HeldOutCase(PackedLabels.pack(prediction), PackedLabels.pack(truth), SPACING_MM)
+    return HeldOutCase(PackedLabels.pack(prediction), PackedLabels.pack(truth), VOXEL_ML)
 
 
 def volume(*blocks: tuple[int, tuple[slice, slice, slice]]) -> np.ndarray:
@@ -114,7 +114,7 @@ def check_dice(choice: Choice, cases: list[HeldOutCase]) -> None:
         for one in cases:
             truth, prediction = one.truth.unpack(), one.prediction.unpack()
             before.append(dice_per_class(truth, prediction, 3)[index])
-            treated = choice.postprocessing(prediction, one.spacing_mm, CLASSES)
+            treated = choice.postprocessing(prediction, one.voxel_ml, CLASSES)
             after.append(dice_per_class(truth, treated, 3)[index])
         assert (decision.before, decision.after) == (pytest.approx(np.mean(before)), pytest.approx(np.mean(after)))
         assert decision.after >= decision.before, name

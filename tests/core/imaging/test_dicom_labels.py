@@ -247,6 +247,8 @@ def _wrong_size(header: Any) -> None:
         (_frame(1, "PlanePositionSequence", "ImagePositionPatient", ["nan", 0, 0]), "finite numbers"),
         (_set(PixelData=b"\1\2"), "of pixels, got"),
         (_delete("PixelData"), "pixels"),
+        (lambda h: setattr(h, "PixelData", h.PixelData + b"\1\2"), "bytes of pixels for 11 frames"),
+        (_set(FrameOfReferenceUID="9.9\n9"), "got another one (9.9 9)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -343,6 +345,8 @@ def _other_slice(header: Any) -> None:
         (_contour(6, _along_slices(0.4)), "slices are missing"),
         (_contour(6, _along_slices(1)), "slices are missing"),
         (_contour(0, _set(NumberOfContourPoints=99)), "expected 99 points"),
+        (_contour(1, _delete("ContourGeometricType")), "contour 2 of liver: expected the type CLOSED_PLANAR"),
+        (_contour(1, _set(ContourGeometricType="CLOSED")), "got CLOSED: whether it is to be filled"),
         (_contour(0, lambda c: setattr(c, "ContourData", list(c.ContourData)[:-1])), "three finite numbers"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -164,6 +164,7 @@ def test_axes_at_45_degrees_have_one_order_whatever_the_last_digits_of_their_aff
 def test_volume_of_a_voxel_is_the_determinant() -> None:
     sheared = Geometry((10, 10, 10), GANTRY)
     assert sheared.voxel_volume_mm3 == pytest.approx(5)  # not 1 * 1 * 5.77
+    assert sheared.voxel_ml == pytest.approx(0.005)
     assert sheared.spacing_mm == pytest.approx((1, 1, 5 / np.cos(np.deg2rad(30))))
     assert Geometry((10, 10, 10), rotated(20) @ GANTRY).voxel_volume_mm3 == pytest.approx(5)
     assert Geometry((2, 2, 2), np.diag([-1.0, 2, 3, 1])).voxel_volume_mm3 == pytest.approx(6)

@@ -11,12 +11,12 @@ from core.errors import ConfigError
 from core.imaging.postprocessing import ClassRule, Postprocessing
 
 CLASSES = ("background", "a", "b")
-SPACING_MM = (10.0, 10.0, 10.0)  # a voxel is 1 ml
+VOXEL_ML = 1.0
 
 
 def apply(labels: np.ndarray, **rules: ClassRule) -> np.ndarray:
     before = labels.copy()
-    result = Postprocessing(rules)(labels, SPACING_MM, CLASSES)
+    result = Postprocessing(rules)(labels, VOXEL_ML, CLASSES)
     np.testing.assert_array_equal(labels, before)
     assert result.dtype == np.uint8
     return result
@@ -54,10 +54,10 @@ def test_components_below_the_volume_are_removed(minimum_ml: float, left: int) -
     assert int((apply(two_blocks(), a=ClassRule(minimum_ml=minimum_ml)) == 1).sum()) == left
 
 
-def test_volume_follows_the_voxel_size() -> None:
+def test_volume_follows_that_of_the_voxels() -> None:
     treat = Postprocessing({"a": ClassRule(minimum_ml=0.01)})
-    assert (treat(two_blocks(), (1.0, 1.0, 1.0), CLASSES) == 1).sum() == 27  # 0.008 ml are removed
-    assert (treat(two_blocks(), (1.0, 1.0, 2.0), CLASSES) == 1).sum() == 35
+    assert (treat(two_blocks(), 0.001, CLASSES) == 1).sum() == 27  # 0.008 ml are removed
+    assert (treat(two_blocks(), 0.002, CLASSES) == 1).sum() == 35
 
 
 def shell() -> np.ndarray:
@@ -103,7 +103,7 @@ def test_empty_label_map_and_absent_class_stay_as_they_are() -> None:
 def test_rules_that_change_nothing_are_no_rules() -> None:
     assert not Postprocessing({"a": ClassRule()}) and Postprocessing().text == "none"
     labels = two_blocks()
-    assert Postprocessing()(labels, SPACING_MM, CLASSES) is labels
+    assert Postprocessing()(labels, VOXEL_ML, CLASSES) is labels
 
 
 def test_json_and_text() -> None:
@@ -131,4 +131,4 @@ def test_invalid_rules_are_refused(data: Any, message: str) -> None:
 @pytest.mark.parametrize("name", ["background", "c"])
 def test_rule_for_a_class_that_the_network_lacks_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"expected classes out of a and b; got '{name}'|a, b; got '{name}'"):
-        Postprocessing({name: ClassRule(largest=True)})(two_blocks(), SPACING_MM, CLASSES)
+        Postprocessing({name: ClassRule(largest=True)})(two_blocks(), VOXEL_ML, CLASSES)

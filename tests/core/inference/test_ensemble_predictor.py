@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_postprocessing_of_the_ensemble_is_applied_and_can_be_left_out(file: Pat
     treated = open_predictor([file])
     assert treated.settings()["postprocessing"]["CSF"]["largest"] is True
     result = treated.segment(SubjectImage(image(), SPACING_MM))
-    np.testing.assert_array_equal(result, treated.postprocess(plain, SPACING_MM))
+    np.testing.assert_array_equal(result, treated.postprocess(plain, math.prod(SPACING_MM) / 1000))
     assert not np.array_equal(result, plain)
     untreated = open_predictor([file], InferenceOverrides(postprocess=False))
     np.testing.assert_array_equal(untreated.segment(SubjectImage(image(), SPACING_MM)), plain)

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from core.checkpointing.checkpoint import load, save
+from core.datasets import LoadedSubject
 from core.datasets.single_case import read_images
 from core.errors import CheckpointError, DeviceError
 from core.evaluation.metrics import dice_per_class
+from core.imaging.geometry import Geometry
+from core.imaging.postprocessing import ClassRule, Postprocessing
 from core.inference.predictor import InferenceOverrides, Predictor
 from core.inference.subject_image import SubjectImage
 from tests.support.balls import SHAPE, SPACING_MM, balls
@@ -44,6 +47,27 @@ def test_both_modes_segment_a_volume_of_any_size(ball_run: BallRun, mode: str) -
     predictor = Predictor(ball_run.checkpoint, InferenceOverrides(mode=mode, overlap=0.25, precision="fp32"))
     assert predictor.settings()["mode"] == mode
     assert dice(label, predictor.segment(SubjectImage(image, SPACING_MM))) > 0.6
+
+
+def test_the_smallest_volume_is_that_of_the_voxels_of_a_sheared_image(
+    ball_run: BallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tilted gantry: the product of the voxel sizes is larger than the volume of a voxel."""
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    affine[1, 2] = 5 * np.tan(np.deg2rad(30))
+    predictor = Predictor(ball_run.checkpoint)
+    geometry = Geometry(SHAPE, affine)
+    voxels = np.zeros((len(predictor.modalities), *SHAPE), np.float32)
+    image = SubjectImage.of(LoadedSubject("a", voxels, None, geometry, geometry, Path("a.nii.gz")))
+    assert image.voxel_ml == pytest.approx(0.005) and np.prod(image.spacing_mm) == pytest.approx(5.7735)
+    assert SubjectImage(voxels, image.spacing_mm).voxel_ml == pytest.approx(0.0057735)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:5, 2:5, 2:5] = 1  # 27 voxels, 0.135 ml
+    monkeypatch.setattr(predictor, "segment_unprocessed", lambda *_: labels)
+    for minimum_ml, left in ((0.134, 27), (0.14, 0)):
+        name = predictor.labels.names[1]
+        predictor.postprocessing = Postprocessing({name: ClassRule(minimum_ml=minimum_ml)})
+        assert int((predictor.segment(image) == 1).sum()) == left
 
 
 @pytest.mark.slow

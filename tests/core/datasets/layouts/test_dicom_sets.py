@@ -15,7 +15,7 @@ from core.datasets.folder_description import describe
 from core.datasets.registry import UnknownLayoutError
 from core.datasets.saved_descriptions import save_description
 from core.errors import DatasetError, VolumeError
-from tests.support.dicom_labels import contours_of, write_case, write_rtstruct, write_seg
+from tests.support.dicom_labels import SegOptions, contours_of, write_case, write_rtstruct, write_seg
 from tests.support.foreign_volumes import Series, oblique_affine, phantom, write_series
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_decoded_cache")]
@@ -112,6 +112,57 @@ def test_segmentations_and_contours_of_one_series_are_two_raters(tmp_path: Path)
     dataset = open_dataset(folder)
     assert list(dataset.subject("p1").raters) == ["RTSTRUCT", "SEG"]
     assert dataset.labelled_ids == ("p1", "p2"), "a subject with one label map is read too"
+
+
+def test_copies_of_a_segmentation_are_no_raters_and_edited_ones_are_with_a_warning(tmp_path: Path) -> None:
+    root, masks = tmp_path / "data", boxes()
+    for case, uid in (("p1", "1.1"), ("p2", "1.2")):
+        write_images(root / case / "im", uid)
+        write_seg(root / case / "seg.dcm", {"Liver": masks["Liver"]}, AFFINE, uid)
+        (root / "a_backup" / case).mkdir(parents=True)
+        shutil.copy(root / case / "seg.dcm", root / "a_backup" / case / "seg.dcm")
+    dataset = open_dataset(root)
+    assert "2 segmentations or contours are copies of others and are not read again" in dataset.notes
+    assert dataset.warnings == () and not dataset.subject("p1").raters
+    assert dataset.subject("p1").label == root / "p1" / "seg.dcm", "the copy beside its series"
+    write_seg(root / "a_backup" / "p1" / "seg.dcm", {"Liver": masks["BODY"]}, AFFINE, "1.1")  # with the same UID
+    dataset = open_dataset(root)
+    assert len(dataset.subject("p1").raters) == 2
+    (warning,) = dataset.warnings
+    assert "of a series have the UID of another one" in warning and "p1/seg.dcm" in warning
+
+
+@pytest.mark.parametrize("stated", ["series", "both series", "images"])
+def test_a_segmentation_of_the_second_of_two_grids_finds_its_series(tmp_path: Path, stated: str) -> None:
+    """Both series belong to one study and lie at one place; only the second has the voxels of the segmentation."""
+
+    def change(header: Any) -> None:
+        item = header.ReferencedSeriesSequence[0]
+        images = [type(item)() for _ in range(SHAPE[2])]
+        for number, image in enumerate(images, start=1):
+            image.ReferencedSOPInstanceUID = f"1.2.{number}"
+        if stated == "both series":
+            other = type(item)()
+            other.SeriesInstanceUID = "1.1"
+            item.ReferencedInstanceSequence = images
+            header.ReferencedSeriesSequence = [other, item]
+        elif stated == "images":
+            del header.ReferencedSeriesSequence
+            source = type(item)()
+            source.SourceImageSequence = images
+            header.SharedFunctionalGroupsSequence[0].DerivationImageSequence = [source]
+
+    root = tmp_path / "data"
+    study: dict[str, Any] = {"StudyInstanceUID": "9.1"}
+    thick = AFFINE @ np.diag([2.0, 2.0, 1.0, 1.0])
+    write_case(root / "p1" / "a_thick", phantom((3, 3, 4)), thick, "1.1", **study)
+    write_case(root / "p1" / "b_thin", phantom(SHAPE), AFFINE, "1.2", **study)
+    write_seg(root / "p1" / "seg.dcm", {"Liver": boxes()["Liver"]}, AFFINE, "1.2", SegOptions(change=change))
+    dataset = open_dataset(root)
+    assert dataset.ids == dataset.labelled_ids == ("p1",)
+    subject = load_subject(dataset, "p1")
+    assert subject.label is not None and subject.label.shape == subject.image.shape[1:]
+    assert int(subject.label.sum()) == 36
 
 
 def test_series_alone_are_named_as_what_they_are(tmp_path: Path) -> None:
