@@ -249,6 +249,11 @@ def test_figures_are_partial_until_the_voxels_are_counted_and_part_of_the_addres
     assert not app.exception and len(app.get("plotly_chart")) == 4
     assert not [label for label in button_labels(app) if label.startswith("Count")]
     assert "Surface distances, dark" in texts(app)
+    assert f"Compute the probabilities of {HELD_OUT} cases" in button_labels(app)
+    assert main(["review", "calibration", quiz_run.run, str(quiz_run.data), "--json"]) == 0
+    app = open_page("review", model=quiz_run.run, **figures)
+    assert not app.exception and len(app.get("plotly_chart")) == 5 and "expected calibration error" in texts(app)
+    assert not [label for label in button_labels(app) if label.startswith("Compute")]
     shutil.rmtree(root / quiz_run.run / "predictions")
     assert "are not segmented yet" in texts(open_page("review", model=quiz_run.run, view="figures"))
 
