@@ -88,7 +88,9 @@ with side:
     view.seen_note(metadata, choice.is_training_data, held_out)
     order = choose_order(ScoredNames.of_checkpoint(metadata).names)
     spread = spread_of(of_set, predictions, order)
-    subjects = choose_shown(worst_first(of_set, predictions, order), predictions, spread)
+    notes = read_notes(noted)
+    marks = latest_marks(notes)
+    subjects = choose_shown(worst_first(of_set, predictions, order), predictions, spread, marks)
 cases = view.CaseList(model.path, choice.folder, subjects, predictions)
 load_from_url(CASE, subjects[0], allowed=of_set)
 chosen = st.session_state[CASE] if st.session_state[CASE] in subjects else subjects[0]
@@ -109,8 +111,6 @@ with second_slot:
         second_controls(cases, second, chosen)
 with side:
     by_case = {id: prediction.score for id, prediction in predictions.items()}
-    notes = read_notes(noted)
-    marks = latest_marks(notes)
     scores = Scores(order.label, order.measure, by_case, order.values(predictions, of_set), spread, marks)
     clicked = case_list(subjects, scores, classes, chosen)
     if clicked and clicked != chosen:

@@ -96,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     notes.add_argument("run", metavar="RUN|FILE", nargs="?", help="only of this model")
     notes.add_argument("data", metavar="DATA", nargs="?", help="folder of its data set, or 'demo'")
     add_data_reading(notes)
+    notes.add_argument("--mark", choices=MARKS, help="only notes with this mark")
     notes.add_argument("--out", metavar="FILE.csv|FILE.json", type=Path, help="file to write, as CSV or JSON")
 
 
@@ -263,6 +264,7 @@ def _notes(args: argparse.Namespace) -> int:
     else:
         model = open_kept_model(args)
         found = NotedModel(model.root, model.checkpoint, model.dataset.path).notes()
+    found = [note for note in found if args.mark in (None, note.mark)]
     as_json = dumps({"notes": notes_json(found)})
     if args.out is not None:
         write_text(args.out, notes_csv(found) if args.out.suffix == ".csv" else as_json, RunError)

@@ -313,3 +313,24 @@ def test_note_is_saved_at_the_crosshair_shown_in_the_list_and_removed(root: Path
     assert "a mark" in app.error[0].value, "an empty note is refused"
     app.button(key=next(b.key for b in app.button if b.key and b.key.startswith("note-remove"))).click().run()
     assert not [row for row in component_data(app, "selected")["rows"] if row["mark"]]
+
+
+@pytest.mark.slow
+def test_list_is_filtered_by_the_newest_mark_of_each_case(root: Path, quiz_run: QuizRun) -> None:
+    app = open_page("review", model=quiz_run.run)
+    assert not [group for group in app.get("button_group") if group.label == "Marks in notes"], "no case is marked"
+    first, second, third = (row["id"] for row in component_data(app, "selected")["rows"])
+    for subject, mark in ((first, "accept"), (second, "discuss"), (first, "fix")):
+        assert main(["review", "note", quiz_run.run, str(quiz_run.data), subject, "--mark", mark]) == 0
+
+    def listed(**address: str) -> list[str]:
+        page: dict[str, Any] = {"model": quiz_run.run, **address}
+        return [row["id"] for row in component_data(open_page("review", **page), "selected")["rows"]]
+
+    assert listed(marked="fix") == [first] and listed(marked="none") == [third]
+    assert listed() == listed(marked="all") == [first, second, third]
+    app = open_page("review", model=quiz_run.run, marked="accept")
+    assert "No case passes this filter" in texts(app), "the mark was replaced"
+    (group,) = [group for group in app.get("button_group") if group.label == "Marks in notes"]
+    shown = [option.content for option in group.proto.options]  # type: ignore[attr-defined]
+    assert shown == ["all (3)", "accept (0)", "fix (1)", "discuss (1)", "none (1)"]
