@@ -13,6 +13,7 @@ from core.runs.review_notes import NotedModel, latest_marks
 from ui.review import view
 from ui.review.case_list import Scores, case_list
 from ui.review.case_order import choose_order, choose_shown, spread_of, worst_first
+from ui.review.epochs_view import epochs_controls, read_epochs, with_epoch_layers
 from ui.review.export_view import export_button
 from ui.review.figures_view import show_figures
 from ui.review.findings import findings_url
@@ -133,7 +134,10 @@ with picture:
             scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options, heat)
         if second is not None:
             scene = with_second_layer(scene, second, dataset, metadata.label_space, chosen)
+        epochs = read_epochs(model, dataset, chosen)
+        scene = with_epoch_layers(scene, epochs, metadata.label_space)
         findings = findings_url(model.path, dataset, predictions.get(chosen), scene)
         view.case_viewer(scene, st.query_params.get(CROSSHAIR), chosen, findings, target())
         view.resampling_note(predictions.get(chosen), scene)
+        epochs_controls(epochs, scene.streamed)
     follow_training(model.key, choice.folder)

@@ -29,6 +29,7 @@ from tests.support.app_pages import (
 )
 from tests.support.background_jobs import poll
 from tests.support.balls import untrained_run
+from tests.support.kept_epochs import keep_epochs
 from tests.support.quiz_runs import SUBJECTS, QuizRun, use_copy
 from ui.shared import evaluation_job
 from ui.shared.data_choice import TRAINING_DATA
@@ -334,3 +335,21 @@ def test_list_is_filtered_by_the_newest_mark_of_each_case(root: Path, quiz_run: 
     (group,) = [group for group in app.get("button_group") if group.label == "Marks in notes"]
     shown = [option.content for option in group.proto.options]  # type: ignore[attr-defined]
     assert shown == ["all (3)", "accept (0)", "fix (1)", "discuss (1)", "none (1)"]
+
+
+@pytest.mark.slow
+def test_kept_epochs_are_offered_and_become_layers_of_the_viewer_in_the_order_of_training(
+    root: Path, quiz_run: QuizRun
+) -> None:
+    app = open_page("review", model=quiz_run.run)
+    assert component_data(app, "grid")["epochs"] == [] and "kept epoch" not in texts(app)
+    keep_epochs(root / quiz_run.run)
+    app = open_page("review", model=quiz_run.run)
+    chosen = component_data(app, "selected")["selected"]
+    assert "Segment it with 2 epochs" in button_labels(app), "the best one has segmented it"
+    assert main(["review", "epochs", quiz_run.run, chosen]) == 0
+    app = open_page("review", model=quiz_run.run, case=chosen)
+    shown = component_data(app, "grid")["epochs"]
+    assert not app.exception and [epoch["name"] for epoch in shown][:2] == ["epoch 1", "epoch 3"]
+    assert shown[0]["dice"] == 0 and shown[-1]["dice"] > 0.3 and len({epoch["url"] for epoch in shown}) == len(shown)
+    assert not [label for label in button_labels(app) if label.startswith("Segment it with")]
