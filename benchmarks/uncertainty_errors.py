@@ -1,7 +1,7 @@
 """Whether the uncertainty map of a segmentation is higher where it is wrong: AUC per unseen case, on real hippocampi.
 
     python benchmarks/uncertainty_errors.py TASK04 [--networks 3] [--epochs 6 | --minutes M] [--folds 5]
-        [--keep FOLDER]
+        [--keep FOLDER] [--cases]
 
 TASK04 is the folder Task04_Hippocampus of the Medical Segmentation Decathlon. Networks of the preset ``quick`` that
 differ in their seed are trained on all folds but the first, by the program's commands. In each case of the first fold
@@ -18,7 +18,7 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,8 @@ from core.inference.predictor import InferenceOverrides, Predictor
 from core.inference.subject_image import SubjectImage
 from core.inference.uncertainty import MUTUAL_INFORMATION, UNCERTAINTY, map_kinds
 from core.runs.kept_maps import LEVELS, stored_values
+
+ALL, LABELLED = "all voxels", "labelled voxels"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="train each network for this time instead")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--keep", type=Path, help="folder for the networks, used again if they are there")
+    parser.add_argument("--cases", action="store_true", help="print a table with a row per case, too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = args.keep or Path(temporary)
@@ -64,9 +67,14 @@ def main() -> int:
         models = [("one network", files[:1], False), ("one network, mirrored", files[:1], True)]
         if len(files) > 1:
             models.append((f"{len(files)} networks", files, False))
+        columns: dict[tuple[str, str, str], dict[str, CaseScore]] = {}
         for title, paths, mirror in models:
             predictor = open_predictor(paths, InferenceOverrides(mirror=mirror, maps=True))
-            report(title, [score(predictor, dataset, subject) for subject in unseen])
+            cases = {subject: score(predictor, dataset, subject) for subject in unseen}
+            report(title, list(cases.values()))
+            columns |= {(title, map_name, voxels): cases for map_name, voxels in next(iter(cases.values())).auc}
+        if args.cases:
+            print("\n".join(table(columns)))
     return 0
 
 
@@ -102,8 +110,8 @@ def score(predictor: Predictor, dataset: Dataset, subject: str) -> CaseScore:
         if kind.key not in (UNCERTAINTY, MUTUAL_INFORMATION) or values is None:
             continue
         stored = stored_values(values, kind.high)
-        auc[kind.name, "all voxels"] = area_under_curve(stored, wrong)
-        auc[kind.name, "labelled voxels"] = area_under_curve(stored[labelled], wrong[labelled])
+        auc[kind.name, ALL] = area_under_curve(stored, wrong)
+        auc[kind.name, LABELLED] = area_under_curve(stored[labelled], wrong[labelled])
     overlap = 2 * ((found.labels == truth) & labelled).sum() / ((found.labels > 0).sum() + (truth > 0).sum())
     return CaseScore(auc, float(wrong[labelled].mean()), float(overlap))
 
@@ -113,6 +121,21 @@ def area_under_curve(stored: np.ndarray, wrong: np.ndarray) -> float:
     of_wrong, of_right = (np.bincount(stored[part], minlength=LEVELS + 1).astype(float) for part in (wrong, ~wrong))
     below = np.concatenate([[0], np.cumsum(of_right)[:-1]])
     return float((of_wrong * (below + of_right / 2)).sum() / (of_wrong.sum() * of_right.sum()))
+
+
+def table(columns: Mapping[tuple[str, str, str], Mapping[str, CaseScore]]) -> Iterator[str]:
+    """AUC over the labelled voxels as a Markdown table: a row per case, a column per model and map.
+
+    Parameters
+    ----------
+    columns : mapping. Scores by case, by model, map and voxels.
+    """
+    shown = {key: cases for key, cases in columns.items() if key[2] == LABELLED}
+    yield "| Case | " + " | ".join(f"{map_name}, {title}" for title, map_name, _ in shown) + " |"
+    yield "|---" * (len(shown) + 1) + "|"
+    for subject in next(iter(shown.values())):
+        values = (f"{cases[subject].auc[map_name, voxels]:.3f}" for (_, map_name, voxels), cases in shown.items())
+        yield f"| {subject} | " + " | ".join(values) + " |"
 
 
 def report(title: str, cases: Sequence[CaseScore]) -> None:

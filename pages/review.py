@@ -13,6 +13,7 @@ from core.runs.review_notes import NotedModel, latest_marks
 from ui.review import view
 from ui.review.case_list import Scores, case_list
 from ui.review.case_order import choose_order, choose_shown, spread_of, worst_first
+from ui.review.epochs_view import epochs_controls, read_epochs, with_epoch_layers
 from ui.review.export_view import export_button
 from ui.review.figures_view import show_figures
 from ui.review.findings import findings_url
@@ -89,7 +90,9 @@ with side:
     view.seen_note(metadata, choice.is_training_data, held_out)
     order = choose_order(ScoredNames.of_checkpoint(metadata).names)
     spread = spread_of(of_set, predictions, order)
-    subjects = choose_shown(worst_first(of_set, predictions, order), predictions, spread)
+    notes = read_notes(noted)
+    marks = latest_marks(notes)
+    subjects = choose_shown(worst_first(of_set, predictions, order), predictions, spread, marks)
 cases = view.CaseList(model.path, choice.folder, subjects, predictions)
 load_from_url(CASE, subjects[0], allowed=of_set)
 chosen = st.session_state[CASE] if st.session_state[CASE] in subjects else subjects[0]
@@ -110,8 +113,6 @@ with second_slot:
         second_controls(cases, second, chosen)
 with side:
     by_case = {id: prediction.score for id, prediction in predictions.items()}
-    notes = read_notes(noted)
-    marks = latest_marks(notes)
     scores = Scores(order.label, order.measure, by_case, order.values(predictions, of_set), spread, marks)
     clicked = case_list(subjects, scores, classes, chosen)
     if clicked and clicked != chosen:
@@ -134,7 +135,10 @@ with picture:
             scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options, heat)
         if second is not None:
             scene = with_second_layer(scene, second, dataset, metadata.label_space, chosen)
+        epochs = read_epochs(model, dataset, chosen)
+        scene = with_epoch_layers(scene, epochs, metadata.label_space)
         findings = findings_url(model.path, dataset, predictions.get(chosen), scene)
         view.case_viewer(scene, query_params.get(CROSSHAIR), chosen, findings, target())
         view.resampling_note(predictions.get(chosen), scene)
+        epochs_controls(epochs, scene.streamed)
     follow_training(model.key, choice.folder)

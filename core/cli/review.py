@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from core.cli import review_calibration, review_epochs
 from core.cli.arguments import add_checkpoints, add_data, add_json, add_progress
 from core.cli.help_format import HelpFormatter
 from core.cli.kept_predictions import add_data_reading, add_kept_model, open_kept_model
@@ -70,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_kept_model(analyse)
     add_progress(analyse)
+    review_calibration.add_arguments(add("calibration", review_calibration.run, review_calibration.HELP))
+    review_epochs.add_arguments(add("epochs", review_epochs.run, review_epochs.HELP))
     compare = add("compare", _compare, "compare two models on the cases that both have segmented, with a paired test")
     compare.add_argument("run", metavar="A", help="a run, a checkpoint file or an ensemble")
     compare.add_argument("other", metavar="B", help="another one")
@@ -93,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     notes.add_argument("run", metavar="RUN|FILE", nargs="?", help="only of this model")
     notes.add_argument("data", metavar="DATA", nargs="?", help="folder of its data set, or 'demo'")
     add_data_reading(notes)
+    notes.add_argument("--mark", choices=MARKS, help="only notes with this mark")
     notes.add_argument("--out", metavar="FILE.csv|FILE.json", type=Path, help="file to write, as CSV or JSON")
 
 
@@ -167,20 +171,18 @@ def _analyse(args: argparse.Namespace) -> int:
     if found.outdated:
         print(f"warning: left out, outdated: {format_list(found.outdated)}", file=sys.stderr)
     if args.json:
-        cases = {id: analysis.to_json() for id, analysis in found.analyses.items()}
+        cases = {id: analysis.to_json() for id, analysis in found.cases.items()}
         print(dumps({"cases": cases, "failures": found.failures, "outdated": list(found.outdated)}))
         return 0
-    pooled = pool(found.analyses.values())
+    pooled = pool(found.cases.values())
     if pooled is None:
         raise RunError(f"{args.run}: expected segmentations that can be compared, found none; see the warnings")
-    print(
-        f"{format_count(len(found.analyses), 'case')}, voxels of the whole volumes, in % of each class of the reference"
-    )
+    print(f"{format_count(len(found.cases), 'case')}, voxels of the whole volumes, in % of each class of the reference")
     rows = [("reference", *(f"> {name}" for name in pooled.classes), "voxels")]
     for name, shares, voxels in zip(pooled.classes, pooled.confusion_percent, pooled.confusion, strict=True):
         rows.append((name, *(number_cell(float(share), 2) for share in shares), str(int(voxels.sum()))))
     print("\n".join(align_columns(rows)))
-    scores = {id: kept.score for id, kept in scored.items() if kept.score is not None and id in found.analyses}
+    scores = {id: kept.score for id, kept in scored.items() if kept.score is not None and id in found.cases}
     for name in pooled.classes[1:]:
         volumes = volumes_of(scores, name).values()
         limits = agreement([truth for truth, _ in volumes], [prediction for _, prediction in volumes])
@@ -262,6 +264,7 @@ def _notes(args: argparse.Namespace) -> int:
     else:
         model = open_kept_model(args)
         found = NotedModel(model.root, model.checkpoint, model.dataset.path).notes()
+    found = [note for note in found if args.mark in (None, note.mark)]
     as_json = dumps({"notes": notes_json(found)})
     if args.out is not None:
         write_text(args.out, notes_csv(found) if args.out.suffix == ".csv" else as_json, RunError)

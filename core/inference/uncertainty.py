@@ -45,6 +45,8 @@ class MapKind:
     group : str. Maps of a group differ in ``choice`` only.
     choice : str. Which of its group it is.
     high : float. Largest possible value; the least is 0.
+    shown_high : float. Value from which on a picture of the map has its brightest colour: the same for all cases and
+        models with these outputs, so that pictures compare.
     unit : str. "bit" or "%".
     channel : int or None. Output channel whose probability it is.
     """
@@ -54,6 +56,7 @@ class MapKind:
     group: str
     choice: str
     high: float
+    shown_high: float
     unit: str
     channel: int | None = None
 
@@ -65,6 +68,7 @@ class MapKind:
 
 
 UNCERTAINTY, MUTUAL_INFORMATION, PROBABILITY = "uncertainty", "mutual-information", "probability"
+MUTUAL_INFORMATION_SHOWN_BIT = 0.25  # its colours end here: few wrong voxels have more (benchmarks/RESULTS.md)
 
 
 def map_kinds(channels: tuple[str, ...], overlapping: bool, passes: int) -> tuple[MapKind, ...]:
@@ -77,16 +81,15 @@ def map_kinds(channels: tuple[str, ...], overlapping: bool, passes: int) -> tupl
     passes : int. Number of passes; one has no mutual information.
     """
     high = largest_entropy(len(channels), overlapping)
-    kinds = [MapKind(UNCERTAINTY, "uncertainty", UNCERTAINTY, "total", high, "bit")]
+    kinds = [MapKind(UNCERTAINTY, "uncertainty", UNCERTAINTY, "total", high, high, "bit")]
     if passes > 1:
         between = min(high, math.log2(passes))
-        name = "mutual information"
-        kinds.append(MapKind(MUTUAL_INFORMATION, name, UNCERTAINTY, "between passes", between, "bit"))
-    shown = list(enumerate(channels))[0 if overlapping else 1 :]  # the background is what the others leave
-    return (
-        *kinds,
-        *(MapKind(f"{PROBABILITY}-{n}", f"probability of {name}", PROBABILITY, name, 100, "%", n) for n, name in shown),
-    )
+        name, shown = "mutual information", min(between, MUTUAL_INFORMATION_SHOWN_BIT)
+        kinds.append(MapKind(MUTUAL_INFORMATION, name, UNCERTAINTY, "between passes", between, shown, "bit"))
+    foreground = list(enumerate(channels))[0 if overlapping else 1 :]  # the background is what the others leave
+    for n, name in foreground:
+        kinds.append(MapKind(f"{PROBABILITY}-{n}", f"probability of {name}", PROBABILITY, name, 100, 100, "%", n))
+    return tuple(kinds)
 
 
 def largest_entropy(channels: int, overlapping: bool) -> float:

@@ -23,37 +23,28 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from core.checkpointing.metadata import MEMBERS, POSTPROCESSING, CheckpointMetadata, read_metadata
-from core.datasets import DataOptions, Dataset, open_dataset
-from core.datasets.layouts.recipe import OF_ONE_SUBJECT
-from core.errors import DatasetError, RunError, VolumeError
+from core.checkpointing.metadata import CheckpointMetadata, read_metadata
+from core.datasets import Dataset
+from core.errors import RunError
 from core.evaluation.metrics import SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
-from core.files import atomic_write, file_stamp
-from core.imaging.header_geometry import UNIT_MM
-from core.imaging.headers import read_header
-from core.imaging.image_files import files_of
+from core.files import atomic_write
 from core.imaging.volume import write_label
 from core.runs.kept_maps import in_percent, remove_maps, write_maps
+from core.runs.prediction_origin import ORIGIN, CurrentState, checkpoint_identity, origin
 from core.runs.store import folder as files
 from core.runs.store.process import locked
 from core.strict_json import plain
 
 RECORD_VERSION = 1
-OTHER_CHECKPOINT = "with an earlier checkpoint of this run"
-CHANGED_FILES = "from files of this subject that have changed since"
-OTHER_POSTPROCESSING = "with other postprocessing than the model has now"
-OTHER_FILES = "from other files, channels or label values than the data set has for this subject now"
-MISREAD_GEOMETRY = "by version 0.1, which ignored the unit or the sheared axes of its files"
 MAX_NAME_LENGTH = 120
 DISAGREEMENT = "disagreement"  # folder of the maps of ensembles
-_ORIGIN = ("inputs", "layout", "sources")  # fields of a record that hold for one place only
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -132,8 +123,8 @@ def save_prediction(folder: Path, metadata: CheckpointMetadata, dataset: Dataset
         "score": None if score is None else score.to_json(),
         "unprocessed_score": None if result.unprocessed_score is None else result.unprocessed_score.to_json(),
         "mean_disagreement": _mean_disagreement(result),
-        "checkpoint": _checkpoint_identity(metadata),
-        **_origin(dataset, loaded.id, metadata),
+        "checkpoint": checkpoint_identity(metadata),
+        **origin(dataset, loaded.id, metadata),
         "warnings": list(result.warnings),
         "settings": result.settings,
         "made_at": time.time(),
@@ -155,7 +146,7 @@ def save_prediction(folder: Path, metadata: CheckpointMetadata, dataset: Dataset
 
 def portable_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record without the paths and stamps of the files that it was made from, to be shipped with copies of them."""
-    return {name: value for name, value in record.items() if name not in _ORIGIN}
+    return {name: value for name, value in record.items() if name not in ORIGIN}
 
 
 def adopt_prediction(
@@ -170,7 +161,7 @@ def adopt_prediction(
 
     The other parameters, the result and the errors are those of :func:`save_prediction`.
     """
-    content = {**record, **_origin(dataset, record["subject"], metadata)}
+    content = {**record, **origin(dataset, record["subject"], metadata)}
 
     def write(file: Path) -> None:
         try:
@@ -190,7 +181,7 @@ def read_predictions(root: Path, checkpoint: Path, dataset: Path) -> dict[str, P
         If the checkpoint cannot be read.
     """
     folder = predictions_folder(root, checkpoint, dataset)
-    current = _CurrentState(read_metadata(checkpoint), dataset)
+    current = CurrentState(read_metadata(checkpoint), dataset)
     predictions = {}
     try:
         records = sorted(folder.glob("*.json"))
@@ -201,6 +192,25 @@ def read_predictions(root: Path, checkpoint: Path, dataset: Path) -> dict[str, P
         if prediction is not None:
             predictions[prediction.subject] = prediction
     return predictions
+
+
+def read_prediction(root: Path, checkpoint: Path, dataset: Dataset, subject: str) -> Prediction | None:
+    """The valid prediction of one subject by a checkpoint; ``None`` without one.
+
+    Parameters
+    ----------
+    dataset : Dataset. The data set, opened as the checkpoint's configuration says; it is not opened again.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint cannot be read.
+    """
+    record = predictions_folder(root, checkpoint, dataset.path) / f"{_file_name(subject)}.json"
+    if not record.is_file():
+        return None
+    prediction = _read(record, CurrentState(read_metadata(checkpoint), dataset.path, dataset))
+    return prediction if prediction is not None and prediction.subject == subject else None
 
 
 def _store(folder: Path, content: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
@@ -222,42 +232,7 @@ def _store(folder: Path, content: Mapping[str, Any], write: Callable[[Path], Non
     return file
 
 
-class _CurrentState:
-    """What predictions of a data set by a checkpoint depend on, at present."""
-
-    def __init__(self, metadata: CheckpointMetadata, folder: Path) -> None:
-        self._metadata, self._folder = metadata, folder
-        self._identity = plain(_checkpoint_identity(metadata))
-        self._datasets: dict[str, Dataset | None] = {}  # by layout; None: cannot be opened
-
-    def stale_reason(self, record: Mapping[str, Any]) -> str:
-        """What has changed since a record was written; empty if nothing has."""
-        made_by = dict(record["checkpoint"])
-        if made_by != self._identity:
-            same = _without_postprocessing(made_by) == _without_postprocessing(self._identity)
-            return OTHER_POSTPROCESSING if same else OTHER_CHECKPOINT
-        if any(file_stamp(Path(name)) != (size, mtime_ns) for name, size, mtime_ns in record["inputs"]):
-            return CHANGED_FILES
-        sources = record.get("sources")  # records of version 0.1 have none
-        if sources is None:
-            return MISREAD_GEOMETRY if _version_0_1_misread(record["inputs"]) else ""
-        now = self._sources(record["layout"], record["subject"])
-        return "" if sources == now or (now and _resolved(sources) == _resolved(now)) else OTHER_FILES
-
-    def _sources(self, layout: str, subject: str) -> Any:
-        if layout not in self._datasets:
-            try:
-                options = DataOptions.from_config(self._metadata.train_config.data)
-                self._datasets[layout] = open_dataset(self._folder, layout, options)
-            except DatasetError:
-                self._datasets[layout] = None
-        dataset = self._datasets[layout]
-        if dataset is None or subject not in dataset.ids:
-            return None
-        return plain(_sources(dataset, subject, self._metadata))
-
-
-def _read(path: Path, current: _CurrentState) -> Prediction | None:
+def _read(path: Path, current: CurrentState) -> Prediction | None:
     """The prediction of a record; ``None`` where the record is damaged or foreign, or the label map is missing."""
     file = path.with_suffix(".nii.gz")
     try:
@@ -298,26 +273,6 @@ def _score(data: Mapping[str, Any]) -> SubjectScore:
     )
 
 
-def _checkpoint_identity(metadata: CheckpointMetadata) -> dict[str, Any]:
-    """Metadata that differs between two states of a checkpoint file; its tensors are not read."""
-    progress = metadata.progress
-    identity = {
-        "epoch": progress.get("epoch"),
-        "step": progress.get("step"),
-        "elapsed_s": progress.get("elapsed_s"),
-        "labels": metadata.labels,
-    }
-    if metadata.postprocessing:  # records of earlier versions have none
-        identity[POSTPROCESSING] = metadata.postprocessing.to_json()
-    if members := metadata.inference.get(MEMBERS):
-        identity[MEMBERS] = members
-    return identity
-
-
-def _without_postprocessing(identity: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in identity.items() if name != POSTPROCESSING}
-
-
 def _mean_disagreement(result: SubjectPrediction) -> float | None:
     foreground = result.prediction > 0
     if result.disagreement is None or not foreground.any():
@@ -327,55 +282,6 @@ def _mean_disagreement(result: SubjectPrediction) -> float | None:
 
 def _disagreement_file(label_map: Path) -> Path:
     return label_map.parent / DISAGREEMENT / label_map.name
-
-
-def _origin(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) -> dict[str, Any]:
-    """What a prediction was made from: the files of the subject as they are now, and how the data set reads them."""
-    values = _file_stamps(dataset, subject_id), dataset.layout, _sources(dataset, subject_id, metadata)
-    return dict(zip(_ORIGIN, values, strict=True))
-
-
-def _file_stamps(dataset: Dataset, subject_id: str) -> list[list[Any]]:
-    """Path, size in bytes and modification time in ns of each file of a subject."""
-    subject = dataset.subject(subject_id)
-    paths = [file for path in subject.files for file in files_of(path)]
-    return [[os.path.abspath(path), *file_stamp(path)] for path in paths]
-
-
-def _version_0_1_misread(inputs: Sequence[Sequence[Any]]) -> bool:
-    """Whether version 0.1, which took every length for mm and all axes for orthogonal, mismeasured one of the files."""
-    for name, *_ in inputs:
-        try:
-            header = read_header(name)
-        except VolumeError:  # the file of voxels of a pair, or one that reading the subject refuses
-            continue
-        if UNIT_MM[header.unit] != 1 or header.geometry.is_sheared:
-            return True
-    return False
-
-
-def _sources(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) -> dict[str, Any]:
-    """Files and channels that a data set gives a network for a subject, its label map, and values of the classes."""
-    subject = dataset.subject(subject_id)
-    refs = {m: subject.images[m] for m in metadata.modalities if m in subject.images}
-    mended = [kind for kind in OF_ONE_SUBJECT if subject_id in getattr(dataset.recipe, kind)]
-    names = metadata.label_space.names
-    return {
-        "images": {modality: [os.path.abspath(ref.path), ref.channel] for modality, ref in refs.items()},
-        "label": None if subject.label is None else os.path.abspath(subject.label),
-        "values": {c.name: c.raw for c in dataset.labels.classes if c.name in names},
-        **({"merged": [list(pair) for pair in sorted(dataset.value_map.items())]} if dataset.value_map else {}),
-        **({"segments": [list(pair) for pair in sorted(dataset.segments.items())]} if dataset.segments else {}),
-        **({"mended": mended} if mended else {}),
-        "ignore": dataset.labels.ignore.raw if dataset.labels.ignore is not None else None,
-    }
-
-
-def _resolved(sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Sources with the links in their paths followed: a folder may be opened under several names."""
-    images = {modality: [os.path.realpath(path), channel] for modality, (path, channel) in sources["images"].items()}
-    label = sources["label"]
-    return {**sources, "images": images, "label": None if label is None else os.path.realpath(label)}
 
 
 def _file_name(subject: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from core.config import TrainConfig
-from core.formatting import format_bytes, format_size
+from core.formatting import format_bytes, format_count, format_size
 from core.imaging.normalise import Normaliser
 from core.imaging.resample import resampled_shape
 from core.models import resolve, size_divisor
@@ -22,6 +22,7 @@ from core.types import Size3, SpacingMm, triple
 
 MIN_SIDE = 8  # of a sub-volume, in voxels, as in the configuration
 IMAGE_BYTES, LABEL_BYTES = 2, 1  # per voxel in training: float16 and uint8
+WEIGHT_BYTES = 4  # of a parameter in a checkpoint, as float32
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,23 @@ class StepCost:
     training_gflop: float
     step_bytes: int
     wrong_bf16_gradients: bool = False
+
+
+def kept_epochs_in_words(config: TrainConfig, parameters: int) -> str:
+    """Number and size of the checkpoints that a run keeps of its epochs; empty where it keeps none.
+
+    Parameters
+    ----------
+    config : TrainConfig.
+    parameters : int. Parameters of the network, of four bytes each.
+    """
+    every, size = config.run.keep_every, format_bytes(WEIGHT_BYTES * parameters)
+    if not every:
+        return ""
+    if config.run.minutes:  # which end after an unknown number of epochs
+        return f"{size} every {format_count(every, 'epoch')}"
+    count = config.run.epochs // every
+    return f"{format_count(count, 'checkpoint')} of {size}, {format_bytes(WEIGHT_BYTES * parameters * count)} in all"
 
 
 @dataclass(frozen=True)

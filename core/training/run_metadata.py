@@ -10,7 +10,7 @@ from core.datasets.splits import Split, adapted_folds
 from core.errors import CheckpointError
 from core.events import FORECAST_FACT
 from core.formatting import format_count, format_list, format_size
-from core.training.plan import StepCost, TrainingPlan
+from core.training.plan import StepCost, TrainingPlan, kept_epochs_in_words
 from core.training.run_data import RunData
 
 NOTHING_HELD_OUT = "no subject: no Dice is measured, and the weights at the end of training are the result"
@@ -66,6 +66,8 @@ def run_facts(plan: TrainingPlan, cost: StepCost, split: Split, device_name: str
         "sub-volume": format_size(config.sampling.sub_volume) + " voxels",
         FORECAST_FACT: f"{plan.sub_volumes_per_s(cost):.3g} sub-volumes/s",
     }
+    if kept := kept_epochs_in_words(config, cost.parameters):
+        facts["kept epochs"] = kept
     if not split.val:
         facts["held out"] = NOTHING_HELD_OUT
         if config.validation.patience:

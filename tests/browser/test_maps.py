@@ -73,6 +73,8 @@ def test_maps_are_computed_on_first_use_chosen_by_keys_and_opened_by_a_link(
     canvas.focus()
     page.keyboard.press("u")
     expect(page.locator("canvas.pane[data-row='mutual information']")).to_have_attribute("data-waiting", "false")
+    bar = page.get_by_role("img", name="Colours of mutual information: dark for 0 bit, bright for ≥ 0.25 bit")
+    expect(bar).to_be_visible()
     page.keyboard.press("u")
     expect(page.locator("canvas.pane[data-row='probability of bright']")).to_have_attribute("data-waiting", "false")
     chosen = page.get_by_label("Map of the probability")

@@ -29,6 +29,7 @@ from tests.support.app_pages import (
 )
 from tests.support.background_jobs import poll
 from tests.support.balls import untrained_run
+from tests.support.kept_epochs import keep_epochs
 from tests.support.quiz_runs import SUBJECTS, QuizRun, use_copy
 from ui.shared import evaluation_job
 from ui.shared.data_choice import TRAINING_DATA
@@ -249,6 +250,11 @@ def test_figures_are_partial_until_the_voxels_are_counted_and_part_of_the_addres
     assert not app.exception and len(app.get("plotly_chart")) == 4
     assert not [label for label in button_labels(app) if label.startswith("Count")]
     assert "Surface distances, dark" in texts(app)
+    assert f"Compute the probabilities of {HELD_OUT} cases" in button_labels(app)
+    assert main(["review", "calibration", quiz_run.run, str(quiz_run.data), "--json"]) == 0
+    app = open_page("review", model=quiz_run.run, **figures)
+    assert not app.exception and len(app.get("plotly_chart")) == 5 and "expected calibration error" in texts(app)
+    assert not [label for label in button_labels(app) if label.startswith("Compute")]
     shutil.rmtree(root / quiz_run.run / "predictions")
     assert "are not segmented yet" in texts(open_page("review", model=quiz_run.run, view="figures"))
 
@@ -308,3 +314,42 @@ def test_note_is_saved_at_the_crosshair_shown_in_the_list_and_removed(root: Path
     assert "a mark" in app.error[0].value, "an empty note is refused"
     app.button(key=next(b.key for b in app.button if b.key and b.key.startswith("note-remove"))).click().run()
     assert not [row for row in component_data(app, "selected")["rows"] if row["mark"]]
+
+
+@pytest.mark.slow
+def test_list_is_filtered_by_the_newest_mark_of_each_case(root: Path, quiz_run: QuizRun) -> None:
+    app = open_page("review", model=quiz_run.run)
+    assert not [group for group in app.get("button_group") if group.label == "Marks in notes"], "no case is marked"
+    first, second, third = (row["id"] for row in component_data(app, "selected")["rows"])
+    for subject, mark in ((first, "accept"), (second, "discuss"), (first, "fix")):
+        assert main(["review", "note", quiz_run.run, str(quiz_run.data), subject, "--mark", mark]) == 0
+
+    def listed(**address: str) -> list[str]:
+        page: dict[str, Any] = {"model": quiz_run.run, **address}
+        return [row["id"] for row in component_data(open_page("review", **page), "selected")["rows"]]
+
+    assert listed(marked="fix") == [first] and listed(marked="none") == [third]
+    assert listed() == listed(marked="all") == [first, second, third]
+    app = open_page("review", model=quiz_run.run, marked="accept")
+    assert "No case passes this filter" in texts(app), "the mark was replaced"
+    (group,) = [group for group in app.get("button_group") if group.label == "Marks in notes"]
+    shown = [option.content for option in group.proto.options]  # type: ignore[attr-defined]
+    assert shown == ["all (3)", "accept (0)", "fix (1)", "discuss (1)", "none (1)"]
+
+
+@pytest.mark.slow
+def test_kept_epochs_are_offered_and_become_layers_of_the_viewer_in_the_order_of_training(
+    root: Path, quiz_run: QuizRun
+) -> None:
+    app = open_page("review", model=quiz_run.run)
+    assert component_data(app, "grid")["epochs"] == [] and "kept epoch" not in texts(app)
+    keep_epochs(root / quiz_run.run)
+    app = open_page("review", model=quiz_run.run)
+    chosen = component_data(app, "selected")["selected"]
+    assert "Segment it with 2 epochs" in button_labels(app), "the best one has segmented it"
+    assert main(["review", "epochs", quiz_run.run, chosen]) == 0
+    app = open_page("review", model=quiz_run.run, case=chosen)
+    shown = component_data(app, "grid")["epochs"]
+    assert not app.exception and [epoch["name"] for epoch in shown][:2] == ["epoch 1", "epoch 3"]
+    assert shown[0]["dice"] == 0 and shown[-1]["dice"] > 0.3 and len({epoch["url"] for epoch in shown}) == len(shown)
+    assert not [label for label in button_labels(app) if label.startswith("Segment it with")]

@@ -12,9 +12,12 @@ from core.datasets.layouts.base import natural_key
 from core.evaluation.case_measures import ALL_CLASSES, DICE, MEASURES, Distribution, Measure, distribution
 from core.evaluation.metrics import SubjectScore
 from core.runs.predictions import Prediction
+from core.runs.review_notes import MARKS
 from ui.shared.state import load_from_url, save_to_url
 
 SORT, CLASS, FILTER, SHOWN = "review_sort", "review_class", "review_filter", "review_shown"  # session keys
+MARKED = "review_marked"  # session key
+ANY_MARK, NO_MARK = "all", "none"
 ALL, OUTLIERS, MISSED, WAITING = "all cases", "outliers", "missed structures", "not segmented"
 FEW = 6  # cases that need no filter
 
@@ -90,7 +93,12 @@ def choose_order(classes: Sequence[str]) -> Order:
     return Order(measure, None if class_name == ALL_CLASSES else class_name)
 
 
-def choose_shown(subjects: Sequence[str], predictions: Mapping[str, Prediction], spread: Distribution) -> list[str]:
+def choose_shown(
+    subjects: Sequence[str],
+    predictions: Mapping[str, Prediction],
+    spread: Distribution,
+    marks: Mapping[str, str],
+) -> list[str]:
     """Render the filters of a list of cases; those of the subjects that pass, or all where none does.
 
     Parameters
@@ -98,9 +106,18 @@ def choose_shown(subjects: Sequence[str], predictions: Mapping[str, Prediction],
     subjects : sequence of str. Ids in the order of the list.
     predictions : mapping. Kept predictions by subject.
     spread : Distribution. Of the values by which the list is sorted.
+    marks : mapping. Mark of the cases that a reviewer has marked; without any there is no filter by it.
     """
-    if len(subjects) <= FEW:
-        return list(subjects)
+    found = _found(subjects, predictions, spread) if len(subjects) > FEW else list(subjects)
+    marked = _with_mark(subjects, marks)
+    shown = [id for id in found if id in marked]
+    if not shown:
+        st.caption("No case passes this filter: all are listed.")
+    return shown or list(subjects)
+
+
+def _found(subjects: Sequence[str], predictions: Mapping[str, Prediction], spread: Distribution) -> list[str]:
+    """Render the filters by name and by result; the subjects that pass."""
     groups = {ALL: set(subjects), OUTLIERS: set(spread.outliers), MISSED: set(), WAITING: set()}
     for id in subjects:
         score = predictions[id].score if id in predictions else None
@@ -117,10 +134,37 @@ def choose_shown(subjects: Sequence[str], predictions: Mapping[str, Prediction],
             "List", list(groups), key=SHOWN, format_func=lambda group: f"{group} ({len(groups[group])})", width=190
         )
         save_to_url(SHOWN, name, "list", ALL)
-    shown = [id for id in subjects if id in groups[name] and found.strip().lower() in id.lower()]
-    if not shown:
-        st.caption("No case passes this filter: all are listed.")
-    return shown or list(subjects)
+    return [id for id in subjects if id in groups[name] and found.strip().lower() in id.lower()]
+
+
+def _with_mark(subjects: Sequence[str], marks: Mapping[str, str]) -> set[str]:
+    """Render the filter by the mark of a reviewer, with the number of cases of each; the subjects that pass."""
+    groups = by_mark(subjects, marks)
+    if len(groups[NO_MARK]) == len(subjects):
+        save_to_url(MARKED, ANY_MARK, "marked", ANY_MARK)
+        return set(subjects)
+    load_from_url(MARKED, ANY_MARK, list(groups), "marked")
+    chosen = st.segmented_control(
+        "Marks in notes",
+        list(groups),
+        key=MARKED,
+        required=True,
+        format_func=lambda mark: f"{mark} ({len(groups[mark])})",
+        help="the newest mark of each case",
+    )
+    save_to_url(MARKED, chosen or ANY_MARK, "marked", ANY_MARK)
+    return groups[chosen or ANY_MARK]
+
+
+def by_mark(subjects: Sequence[str], marks: Mapping[str, str]) -> dict[str, set[str]]:
+    """The subjects of each mark, all of them, and those without one, under the names of the filter.
+
+    Parameters
+    ----------
+    marks : mapping. The newest mark by subject; those of other subjects count for nothing.
+    """
+    groups = {ANY_MARK: set(subjects), **{mark: {s for s in subjects if marks.get(s) == mark} for mark in MARKS}}
+    return {**groups, NO_MARK: {s for s in subjects if not marks.get(s)}}
 
 
 def spread_of(subjects: Sequence[str], predictions: Mapping[str, Prediction], order: Order) -> Distribution:

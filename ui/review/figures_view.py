@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -11,27 +10,17 @@ from core.evaluation.agreement import agreement, volumes_of
 from core.evaluation.case_analysis import CaseAnalysis, pool
 from core.evaluation.metrics import SubjectScore
 from core.formatting import format_list, format_number
-from core.runs.kept_analyses import KeptAnalyses, read_analyses
-from ui.review import analysis_job, figures
+from core.runs.kept_analyses import read_analyses
+from core.runs.predictions import Prediction
+from ui.review import counting, figures
+from ui.review.calibration_view import show_calibration
+from ui.review.charts import OpenCase, show_chart
 from ui.review.view import CaseList
 from ui.shared import formatting
-from ui.shared.errors import error_box
-from ui.shared.progress import progress
 from ui.shared.state import load_from_url, save_to_url
 
 CLASS, UNIT, PAIRS = "review_figures_class", "review_figures_unit", "review_figures_pairs"  # session keys
-CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 MAX_PAIRS = 12
-
-DESCRIPTIONS = {  # for screen readers
-    "agreement": "Bland-Altman plot: difference of the volumes over their mean, a point per case",
-    "confusion": "Confusion between classes: reference in rows, prediction in columns",
-    "surface": "Histogram of the surface distances in both directions, with the largest one of each case",
-    "border": "Share of wrong voxels by their distance to a class border",
-    "models": "Values of the first model and of the second one, a point per case",
-}
-
-OpenCase = Callable[[str], None]
 
 
 def show_figures(cases: CaseList, classes: Sequence[Mapping[str, str]], open_case: OpenCase) -> None:
@@ -65,29 +54,37 @@ def show_figures(cases: CaseList, classes: Sequence[Mapping[str, str]], open_cas
     save_to_url(key, name, "class", names[0])
     colours = {c["name"]: c["colour"] for c in classes}
     _show_agreement(scores, name, colours[name], open_case)
+    _show_voxels(cases, kept, name, colours, open_case)
+    show_calibration(cases, kept, name, colours, open_case)
+
+
+def _show_voxels(
+    cases: CaseList, kept: Mapping[str, Prediction], name: str, colours: Mapping[str, str], open_case: OpenCase
+) -> None:
+    """The figures for which voxels are counted, also partial ones, or how they are made."""
     found = read_analyses(kept)
-    if not _ready(cases, found):
+    if not counting.ready(counting.VOXELS, cases, found):
         return
-    pooled = pool(found.analyses.values())
+    pooled = pool(found.cases.values())
     if pooled is None:
         return
-    partial = f" Of {len(found.analyses)} of {len(scores)} cases." if len(found.analyses) < len(scores) else ""
-    _show_confusion(found.analyses, pooled, partial, open_case)
+    partial = counting.partial(found)
+    _show_confusion(found.cases, pooled, partial, open_case)
     st.subheader(f"Surface distances, {formatting.plain(name)}", anchor=False)
     if name in pooled.surface:
         beyond = figures.beyond_surface_figure(pooled, name)
         st.caption(f"From each voxel of one surface to the other one, pooled over the cases.{partial} {beyond}")
-        show_chart(figures.surface_figure(found.analyses, pooled, name), "surface", open_case)
+        show_chart(figures.surface_figure(found.cases, pooled, name), "surface", open_case)
     else:
         st.caption("No case has this class in both the reference and the prediction.")
     st.subheader("Errors by distance to a class border", anchor=False)
-    lines = figures.most_wrong(found.analyses, name)
-    thin = "the cases" if len(lines) == len(found.analyses) else f"the {len(lines)} cases with the most wrong voxels"
+    lines = figures.most_wrong(found.cases, name)
+    thin = "the cases" if len(lines) == len(found.cases) else f"the {len(lines)} cases with the most wrong voxels"
     beyond = figures.beyond_border_figure(pooled)
     st.caption(
         f"Thick: all cases, each class of the reference. Thin: {thin}, {formatting.plain(name)}.{partial} {beyond}"
     )
-    show_chart(figures.border_figure(found.analyses, pooled, name, colours), "border", open_case)
+    show_chart(figures.border_figure(found.cases, pooled, name, colours), "border", open_case)
 
 
 def _show_agreement(scores: Mapping[str, SubjectScore], name: str, colour: str, open_case: OpenCase) -> None:
@@ -106,27 +103,6 @@ def _show_agreement(scores: Mapping[str, SubjectScore], name: str, colour: str, 
         text += "; limits of agreement need two cases."
     st.caption(text)
     show_chart(figures.agreement_figure(volumes, limits, colour), "agreement", open_case)
-
-
-def _ready(cases: CaseList, found: KeptAnalyses) -> bool:
-    """Whether there are figures of voxels, also partial ones; renders how the others are made, and what went wrong."""
-    job = analysis_job.observe(cases.checkpoint, cases.folder, cases.predictions)
-    if job.state == "running":
-        progress("Counting voxels", lambda: analysis_job.observe(cases.checkpoint, cases.folder, cases.predictions))
-        return False
-    if job.state == "failed":
-        error_box(job.message, context="The voxels could not be counted")
-    for id, reason in found.failures.items():
-        error_box(reason, context=f"{formatting.plain(id)} is left out")
-    wanted = [*found.missing, *found.failures]
-    if wanted:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            label = f"Count the voxels of {formatting.count(len(wanted), 'case')}"
-            if st.button(label, icon=":material/play_arrow:", type="primary" if found.missing else "secondary"):
-                analysis_job.start(cases.checkpoint, cases.folder)
-                st.rerun()
-            st.caption("for confusion, surface distances and errors near borders", width="content")
-    return bool(found.analyses)
 
 
 def _show_confusion(
@@ -178,44 +154,3 @@ def _show_confusion(
         selection_mode="single-row",
         column_config={c: st.column_config.NumberColumn(format="%.3g") for c in ("ml", "% of the class", "there (ml)")},
     )
-
-
-def show_chart(figure: tuple[figures.Traces, figures.Layout], name: str, open_case: OpenCase | None) -> None:
-    """Render a figure; a click on a point with custom data of one id opens that case.
-
-    Parameters
-    ----------
-    figure : tuple. Traces and layout.
-    name : str. Key in :data:`DESCRIPTIONS`.
-    open_case : callable, optional. Opens a case; without it a click does nothing.
-    """
-    from plotly.graph_objects import Figure  # loaded where there is a figure
-
-    key = f"review-figure-{name}"
-
-    def clicked() -> None:
-        for point in st.session_state[key].selection.points:
-            id = _case_of(point.get("customdata"))
-            if id is not None and open_case is not None:
-                open_case(id)
-                return
-
-    traces, layout = figure
-    if open_case is None:
-        st.plotly_chart(Figure(traces, layout), key=key, config=CONFIG, alt=DESCRIPTIONS[name])
-    else:
-        st.plotly_chart(
-            Figure(traces, layout),
-            key=key,
-            config=CONFIG,
-            on_select=clicked,
-            selection_mode="points",
-            alt=DESCRIPTIONS[name],
-        )
-
-
-def _case_of(custom: Any) -> str | None:
-    """The id in the custom data of a point; ``None`` for a point of several cases."""
-    if isinstance(custom, list) and len(custom) == 1:
-        custom = custom[0]
-    return custom if isinstance(custom, str) else None

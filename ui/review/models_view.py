@@ -19,8 +19,8 @@ from core.evaluation.paired_comparison import (
 from core.formatting import format_list
 from core.runs.predictions import Prediction
 from ui.review.case_order import Order
+from ui.review.charts import OpenCase, show_chart
 from ui.review.figures import HEIGHT, LINE, MARGIN, Layout, Traces
-from ui.review.figures_view import OpenCase, show_chart
 from ui.review.second_model import SecondModel
 from ui.review.view import CaseList
 from ui.shared import formatting

@@ -19,7 +19,7 @@ from core.laterality import find_sides, resolve_mirroring
 from core.losses.targets import resolve_targets
 from core.regions import region_space
 from core.runs.expected_place import expected_place
-from core.training.plan import DEVICE_KINDS, StepCost, TrainingPlan, make_plan
+from core.training.plan import DEVICE_KINDS, StepCost, TrainingPlan, kept_epochs_in_words, make_plan
 from core.training_place import TrainingPlace
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary
@@ -128,6 +128,7 @@ def _facts(summary: DatasetSummary, split: Split, outlook: _Outlook) -> None:
             ("Sub-volume", _sub_volume(planned)),
             ("Epoch", f"{samples} in {formatting.count(planned.steps_per_epoch, 'step')}"),
             ("Memory", _memory(planned, cost)),
+            *_kept_epochs(config, cost),
             *_device(outlook.place),
             ("Time", ESTIMATING if cost is None else _time(outlook, cost)),
             *_left_and_right(config, summary),
@@ -146,6 +147,13 @@ def _memory(planned: TrainingPlan, cost: StepCost | None) -> str:
     program = f", {format_bytes(PROGRAM_BYTES)} for the program" if planned.device == "cpu" else ""
     estimating = f"; {ESTIMATING}" if cost is None else ""
     return f"{step}{format_bytes(planned.data_bytes)} for the data{program}{estimating}"
+
+
+def _kept_epochs(config: TrainConfig, cost: StepCost | None) -> list[tuple[str, str]]:
+    """Number and size of the checkpoints that are kept of epochs; nothing where none are."""
+    if not config.run.keep_every:
+        return []
+    return [("Kept epochs", ESTIMATING if cost is None else kept_epochs_in_words(config, cost.parameters))]
 
 
 def _left_and_right(config: TrainConfig, summary: DatasetSummary) -> list[tuple[str, str]]:

@@ -36,6 +36,7 @@ SCRIPTS = (
     "strip.js",
     "errors.js",
     "second.js",
+    "epochs.js",
     "compare.js",
     "cine.js",
     "tools.js",
@@ -48,6 +49,7 @@ SCRIPTS = (
     "wheel.js",
     "touch.js",
     "interaction.js",
+    "rows.js",
     "viewer.js",
 )
 
@@ -146,6 +148,7 @@ def viewer(scene: Scene, key: str, options: ViewerOptions | None = None, *, repo
         "intensities": scene.intensities,
         "layers": dict(scene.layers),
         "heat": [asdict(layer) for layer in scene.heat],
+        "epochs": [asdict(layer) for layer in scene.epochs],
         "streamed": scene.streamed,
         "classes": [dict(c) for c in scene.classes],
         "ignore": dict(scene.ignore) if scene.ignore is not None else None,

@@ -135,7 +135,7 @@ class ErrorLegend {
 
   build() {
     const v = this.viewer;
-    this.root.hidden = !["errors", SECOND_ERRORS].some((row) => v.rows.includes(row));
+    this.root.hidden = !["errors", SECOND_ERRORS, EPOCH_ERRORS].some((row) => v.rows.includes(row));
     if (this.root.hidden) return;
     v.fill(this.kinds, ...ERROR_KINDS.map((kind) => this.chip(kind)));
     this.pairs.hidden = !v.errors.pairs.length;
@@ -147,7 +147,7 @@ class ErrorLegend {
 
   // Whether volumes are shown: they are those of the first prediction.
   get hasVolumes() {
-    return this.viewer.errors.pairs.length > 0 && !this.viewer.rows.includes(SECOND_ERRORS);
+    return this.viewer.errors.pairs.length > 0 && ![SECOND_ERRORS, EPOCH_ERRORS].some((row) => this.viewer.rows.includes(row));
   }
 
   // A kind of errors: a click hides or shows it, Alt and a click shows only this kind.

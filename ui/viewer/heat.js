@@ -13,11 +13,11 @@ function heatColour(share) {
   return { colour: `#${mixed.map((value) => value.toString(16).padStart(2, "0")).join("")}`, opacity: clamp(share / HEAT_FADE, 0, 1) };
 }
 
-// Colours of the stored values of a layer.
-function heatTable({ levels }, alpha) {
-  const table = new Uint32Array(256);
+// Colours of the stored values of a layer: from `bright` on the brightest.
+function heatTable({ low, high, levels, bright }, alpha) {
+  const table = new Uint32Array(256), end = levels * (((bright ?? high) - low) / (high - low));
   for (let stored = 0; stored < 256; stored++) {
-    const { colour, opacity } = heatColour(stored / levels);
+    const { colour, opacity } = heatColour(stored / end);
     table[stored] = rgba(colour, alpha * opacity);
   }
   return table;
@@ -41,8 +41,9 @@ function withUnit(number, unit) {
 }
 
 // The ends of the colour bar, as text.
-function heatEnds({ low, high, unit }) {
-  return [low, high].map((value) => withUnit(String(Number(value.toPrecision(4))), unit));
+function heatEnds({ low, high, unit, bright }) {
+  const ends = [low, bright ?? high].map((value) => withUnit(String(Number(value.toPrecision(4))), unit));
+  return bright !== null && bright < high ? [ends[0], `≥ ${ends[1]}`] : ends;
 }
 
 // Colours along the bar, as they are over black in panes of this opacity.

@@ -26,10 +26,12 @@ class HeatScale:
 
     Attributes
     ----------
-    low, high : float. The values at the ends of the colour bar; ``low`` has no colour.
+    low, high : float. The values of the least and of the largest stored value; ``low`` has no colour.
     levels : int. Largest stored value, 1 to 255.
     unit : str. Unit behind a value, "%" for example; empty for none.
     digits : int. Decimals of a value at the crosshair.
+    bright : float or None. Value from which on the colour is the brightest, the end of the colour bar; ``None`` for
+        ``high``.
     """
 
     low: float = 0.0
@@ -37,6 +39,7 @@ class HeatScale:
     levels: int = 255
     unit: str = ""
     digits: int = 2
+    bright: float | None = None
 
 
 PERCENT = HeatScale(0, 100, 100, "%", 0)

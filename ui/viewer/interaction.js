@@ -213,6 +213,8 @@ class Interaction {
       s: () => this.toggleFull(),
       t: () => this.compare.blink(),
       u: () => this.maps.next(event.shiftKey ? -1 : 1),
+      ",": this.epochs.rows.length && (() => this.epochs.step(-1)),
+      ".": this.epochs.rows.length && (() => this.epochs.step(1)),
       "[": () => this.compare.step(-1), "]": () => this.compare.step(1),
       " ": () => this.cine.toggle(),
       d: () => this.tools.next(),

@@ -13,7 +13,7 @@ class Legend {
     this.root.hidden = true; // until there is a volume
     this.errors = new ErrorLegend(viewer);
     this.compare = element("div", "compare");
-    this.root.append(this.compare, this.classes, viewer.maps.root, this.errors.root, viewer.second.root);
+    this.root.append(this.compare, this.classes, viewer.maps.root, this.errors.root, viewer.second.root, viewer.epochs.root);
   }
 
   build() {
@@ -39,6 +39,7 @@ class Legend {
     v.fill(this.classes, ...chips);
     this.errors.build();
     v.second.build();
+    v.epochs.build();
     this.refresh();
   }
 

@@ -22,6 +22,7 @@ function lookOf(viewer) {
     errors: listed(s.hiddenErrors),
     colours: s.errorColouring === "kind" ? "" : s.errorColouring,
     compare: s.compare === "blink" ? "" : s.compare,
+    epoch: viewer.epochs.isShown ? listed([viewer.epochs.titleOf(EPOCH)]) : "",
     pair: (s.comparedPair ?? "reference") === "reference" ? "" : s.comparedPair,
   };
   return Object.entries(parts).filter(([, value]) => value).map((pair) => pair.join(":")).join(";");
@@ -31,7 +32,7 @@ function lookOf(viewer) {
 function applyLook(viewer, text) {
   let given;
   try {
-    given = Object.fromEntries((text ?? "").split(";").map((part) => part.split(":", 2)).filter((pair) => pair.length === 2).map(([name, value]) => [name, ["show", "hide", "errors"].includes(name) ? unlisted(value) : value]));
+    given = Object.fromEntries((text ?? "").split(";").map((part) => part.split(":", 2)).filter((pair) => pair.length === 2).map(([name, value]) => [name, ["show", "hide", "errors", "epoch"].includes(name) ? unlisted(value) : value]));
   } catch {
     return; // no text of ours
   }
@@ -48,6 +49,7 @@ function applyLook(viewer, text) {
   s.overlayHidden = given.overlay === "off";
   for (const name of given.hide ?? []) s.hidden.add(name);
   for (const { name } of ERROR_KINDS) if (given.errors?.includes(name)) s.hiddenErrors.add(name);
+  if (given.epoch?.length) [s.epoch] = given.epoch;
   one(LOOK_COLOURINGS, given.colours, (by) => { s.errorColouring = by; });
   one(LOOK_COMPARE, given.compare, (mode) => { s.compare = mode; });
   one(new Set(Object.keys(COMPARED_PAIRS)), given.pair, (pair) => { s.comparedPair = pair; });

@@ -97,7 +97,7 @@ class Pane {
   // The overlay of a layer, or of the errors.
   renderOverlay(context, at, layout, width, height, name) {
     const v = this.viewer, s = v.settings, count = layout.width * layout.height, compared = comparedLayers(name), errors = Boolean(compared);
-    const [layer, other] = (compared ?? [name]).map((one) => v.scene.layer(one, at.view, v.voxel[at.view.axis]));
+    const [layer, other] = (compared ?? [name]).map((one) => v.layerSlice(one, at.view));
     this.waiting = !layer || (errors && !other);
     if (this.waiting) return;
     const indices = (this.indices = this.indices?.length === count ? this.indices : new Uint8Array(count));
@@ -115,7 +115,7 @@ class Pane {
   // Where only one of two predictions is right.
   renderChanges(context, at, layout, width, height) {
     const v = this.viewer, count = layout.width * layout.height;
-    const layers = comparedLayers(CHANGES).map((name) => v.scene.layer(name, at.view, v.voxel[at.view.axis]));
+    const layers = comparedLayers(CHANGES).map((name) => v.layerSlice(name, at.view));
     this.waiting = layers.some((layer) => !layer);
     if (this.waiting) return;
     const indices = layers.map((layer) => { const read = new Uint8Array(count); readClasses(read, layer.values, layer.layout, EVERY_CLASS); return read; });

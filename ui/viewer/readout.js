@@ -91,6 +91,11 @@ class Readout {
       parts.push([layerTitle(name), index === undefined ? "…" : v.nameOf(index)]);
     }
     if (v.rows.includes(CHANGES)) parts.push([CHANGES, v.second.describe(comparedLayers(CHANGES).map((name) => v.scene.layerAt(name, voxel)))]);
+    if (v.epochs.isShown) {
+      const index = v.epochs.voxel(voxel);
+      parts.push([v.epochs.titleOf(EPOCH), index === undefined ? "…" : v.nameOf(index)]);
+      if (v.rows.includes(EPOCH_ERRORS)) parts.push([v.epochs.titleOf(EPOCH_ERRORS), v.errors.describe(v.scene.layerAt("truth", voxel), index)]);
+    }
     if (v.rows.includes("errors")) parts.push(["error", v.errors.describe(v.scene.layerAt("truth", voxel), v.scene.layerAt("prediction", voxel))]);
     for (const { name, scale, help } of v.data.heat.filter((layer) => v.rows.includes(layer.name))) {
       const stored = v.scene.heat.at(name, voxel);

@@ -29,6 +29,22 @@ ENCODING = 3  # of images; part of the names of published ones, which a cache ke
 
 
 @dataclass(frozen=True)
+class EpochLayer:
+    """A segmentation of the case by an epoch that a run has kept.
+
+    Attributes
+    ----------
+    name : str. Which epoch it is.
+    url : str. URL of the class indices.
+    dice : float or None. Mean Dice; ``None`` without a reference.
+    """
+
+    name: str
+    url: str
+    dice: float | None
+
+
+@dataclass(frozen=True)
 class Scene:
     """A volume and its segmentations.
 
@@ -46,6 +62,7 @@ class Scene:
     ignore : mapping, optional. ``{"name", "colour"}`` of the ignore label, whose voxels are hatched.
     streamed : bool. Whether all URLs are those of streams (:mod:`ui.viewer.streams`).
     heat : tuple of HeatLayer. Numbers per voxel that can be shown in colours, in the order of their buttons.
+    epochs : tuple of EpochLayer. Segmentations by kept epochs, in the order of training (:mod:`ui.viewer.epochs`).
     """
 
     grid: Grid
@@ -57,6 +74,7 @@ class Scene:
     ignore: Mapping[str, str] | None = None
     streamed: bool = False
     heat: tuple[HeatLayer, ...] = ()
+    epochs: tuple[EpochLayer, ...] = ()
 
 
 def described(label: LabelClass) -> dict[str, str]:
@@ -168,7 +186,7 @@ def _with_segmentations(
     """The scene with layers; the prediction is published as a further layer."""
     if prediction is not None:
         name = f"prediction\n{files}\n{files_hash('', [prediction])}\n{json.dumps(labels.to_json())}"
-        _, layers["prediction"] = volumes.publish(name, lambda: _prediction(prediction, labels, scene.grid))
+        _, layers["prediction"] = volumes.publish(name, lambda: ({}, encode_prediction(prediction, labels, scene.grid)))
     return replace(scene, classes=tuple(described(c) for c in labels.foreground), layers=layers)
 
 
@@ -197,15 +215,26 @@ def _truth(loaded: LoadedSubject, dataset: Dataset, labels: LabelSpace) -> tuple
     return {}, encode_label(class_mapping(dataset.labels.names, labels.names)[loaded.label])
 
 
-def _prediction(file: Path, labels: LabelSpace, grid: Grid) -> tuple[dict[str, Any], bytes]:
-    """Class indices of a label map; its orientation is known or unknown as that of its image."""
+def encode_prediction(file: Path, labels: LabelSpace, grid: Grid) -> bytes:
+    """Class indices of a label map for the browser; its orientation is known or unknown as that of its image.
+
+    Parameters
+    ----------
+    file : Path. Label map with the raw values of ``labels``.
+    grid : Grid. Grid of its image.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or has another size than the image.
+    """
     index = labels.to_index(read_label(file).data[0])
     if index.shape != grid.shape:
         raise VolumeError(
             f"{file}: expected a segmentation of {formatting.size(grid.shape)} voxels like the image, found "
             f"{formatting.size(index.shape)}; segment the image again"
         )
-    return {}, encode_label(np.ascontiguousarray(index))
+    return encode_label(np.ascontiguousarray(index))
 
 
 def subject_hash(dataset: Dataset, subject: str) -> str:

@@ -10,7 +10,7 @@ const CHANGE_KINDS = [
 
 // Layers that a row compares: the reference, then predictions; null for any other row.
 function comparedLayers(row) {
-  return { errors: ["truth", "prediction"], [SECOND_ERRORS]: ["truth", SECOND], [CHANGES]: ["truth", "prediction", SECOND] }[row] ?? null;
+  return { errors: ["truth", "prediction"], [SECOND_ERRORS]: ["truth", SECOND], [EPOCH_ERRORS]: ["truth", EPOCH], [CHANGES]: ["truth", "prediction", SECOND] }[row] ?? null;
 }
 
 // 1 + the index in CHANGE_KINDS; 0 where both are right, or a voxel is ignored: in the reference, or in a segmentation file.

@@ -13,6 +13,7 @@ const KEYS = [
   ["A", "the whole grid, or only the image and its labels"],
   ["E, Shift + E", "next or previous error of the list below the panes, from anywhere on the page"],
   ["U, Shift + U", "next or previous map: uncertainty, probability of a class, or none"],
+  [", .", "the epoch before or after, where kept epochs of the run have segmented the case"],
   ["T", "blink: reference and prediction in turn in one pane"],
   ["[ ]", "move the line of swipe, which can also be dragged"],
   ["space bar", "play the slices of the active plane, or stop"],

@@ -19,7 +19,7 @@ export default function ({ data, key, parentElement, setStateValue }) {
   return () => { viewer.close(); viewers.delete(parentElement); };
 }
 
-class Viewer extends Interaction {
+class Viewer extends Rows {
   constructor(parent, key) {
     super();
     this.host = parent.host ?? parent;
@@ -40,6 +40,7 @@ class Viewer extends Interaction {
     this.fill = oneTabStop(this.controls, "Viewer");
     this.errors = new ErrorLayer(this);
     this.second = new SecondPrediction(this);
+    this.epochs = new Epochs(this);
     this.compare = new Compare(this);
     this.cine = new Cine(this);
     this.tools = new Tools(this);
@@ -73,6 +74,7 @@ class Viewer extends Interaction {
     this.fullScreen.close();
     this.findings.close();
     this.cine.stop();
+    this.epochs.stop();
     this.scene?.heat.close();
     clearTimeout(this.timer);
     clearTimeout(this.askTimer);
@@ -84,7 +86,7 @@ class Viewer extends Interaction {
 
   show(data) {
     this.readTheme();
-    const signature = JSON.stringify([data.image, data.layers, data.heat, data.grid]);
+    const signature = JSON.stringify([data.image, data.layers, data.heat, data.epochs, data.grid]);
     const same = signature === this.signature;
     this.latest = data;
     this.settings.crosshair ??= data.crosshair;
@@ -157,14 +159,14 @@ class Viewer extends Interaction {
 
   // Apply a new scene or new options.
   update() {
-    const s = this.settings, possible = (row) => row === "image" || (row === "errors" || row === COMPARE ? this.hasErrors : row in this.scene.layers || this.second.rows.includes(row) || this.scene.heat.has(row));
+    const s = this.settings, possible = this.possibleRows;
     const requested = JSON.stringify([this.data.rows, this.data.planes, this.data.plane]);
     // What was chosen in the toolbar is kept for each layout that a page asks for.
     if (!s.layouts.has(requested)) s.layouts.set(requested, { rows: this.data.rows, plane: this.data.plane ?? "all" });
     this.chosen = s.layouts.get(requested);
     if (this.isFirst) applyLook(this, this.data.look);
     this.isFirst = false;
-    this.rows = this.chosen.rows.filter(possible);
+    this.rows = this.chosen.rows.filter((row) => possible.includes(row));
     if (!this.rows.length) this.rows = ["image"];
     this.plane = this.data.planes.length > 1 ? this.chosen.plane : "all";
     if (s.channel >= this.data.channels.length) s.channel = 0;
@@ -275,32 +277,6 @@ class Viewer extends Interaction {
     this.requestRender(true);
   }
 
-  toggleRow(row) {
-    const order = ["image", ...Object.keys(this.scene.layers), "errors", ...this.second.rows, COMPARE, ...this.scene.heat.layers.keys()], now = this.rows;
-    const next = now.includes(row) ? now.filter((r) => r !== row) : [...now, row];
-    if (!next.length) return;
-    this.rows = this.chosen.rows = next.sort((a, b) => order.indexOf(a) - order.indexOf(b));
-    this.toolbar.build();
-    this.legend.build();
-    this.layout();
-  }
-
-  showOnly(row) {
-    this.rows = this.chosen.rows = [row];
-    this.toolbar.build();
-    this.legend.build();
-    this.layout();
-  }
-
-  // Show another heat layer in the place of one.
-  replaceRow(row, next) {
-    if (this.rows.includes(next)) return this.toggleRow(row);
-    this.rows = this.chosen.rows = this.rows.map((one) => (one === row ? next : one));
-    this.toolbar.refresh();
-    this.legend.refresh();
-    this.layout();
-  }
-
   choosePlane(plane) {
     this.plane = this.chosen.plane = plane;
     this.toolbar.refresh();
@@ -309,23 +285,6 @@ class Viewer extends Interaction {
 
   toggleFull() {
     return this.fullScreen.toggle();
-  }
-
-  // Name of a class index at the crosshair.
-  nameOf(index) {
-    if (index === IGNORED && this.ignore) return `${this.ignore.name} (left out)`;
-    return index ? (this.classes[index - 1]?.name ?? "?") : "background";
-  }
-
-  // What a pane shows, and what of it is hidden: a line each.
-  titleLines(row) {
-    if (row === "image") return [this.data.channels[this.settings.channel].name];
-    const { hidden, overlayHidden } = this.settings, names = this.classes.map((c) => c.name).filter((name) => hidden.has(name));
-    if (overlayHidden) return [`${row === COMPARE ? "reference and prediction" : layerTitle(row)} hidden`];
-    if (row === COMPARE) return [this.compare.title, ...(names.length ? [`${names.join(", ")} hidden`] : [])];
-    if (this.scene.heat.has(row)) return [row];
-    const listed = names.length > 2 ? `${names.length} of ${this.classes.length} classes` : names.join(", ");
-    return [layerTitle(row), ...(names.length ? [`${listed} hidden`] : []), ...(row === "errors" || row === SECOND_ERRORS ? this.errors.hiddenLines : [])];
   }
 
   // ---- layout ---------------------------------------------------------------------------------------------------

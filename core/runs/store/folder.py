@@ -15,7 +15,7 @@
 ``stop``            present while a stop is requested (:mod:`core.runs.store.stop_file`)
 ``pruned``          present where a sweep asked the run to end early; content: the reason
 ``accept-data``     present while the run is to resume on data that has changed
-``*.safetensors``   checkpoints: last, previous (the one before last), best
+``*.safetensors``   checkpoints: last, previous (the one before last), best, and epochs that are kept (``epoch-0010``)
 ``pictures/``       a slice per validation, truth beside prediction (:mod:`core.runs.store.pictures`)
 ``tensorboard/``    TensorBoard event files
 ``predictions/``    label maps predicted with this run's checkpoints

@@ -14,7 +14,8 @@ from core.checkpointing.checkpoint import load, save
 from core.checkpointing.metadata import read_metadata
 from core.cli import main
 from core.inference.predictor import Predictor
-from core.runs.predictions import OTHER_POSTPROCESSING, read_predictions
+from core.runs.prediction_origin import OTHER_POSTPROCESSING
+from core.runs.predictions import read_predictions
 from core.runs.store.state import RunState, write_state
 
 if TYPE_CHECKING:

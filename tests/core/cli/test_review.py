@@ -138,6 +138,7 @@ def test_notes_are_written_listed_and_exported(
         assert "3,4,5" in shown and "the rim" in shown and subjects[0] in shown
     assert main(["review", "notes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["notes"][0]["voxel"] == [2, 3, 4]
+    assert main(["review", "notes", "--mark", "accept"]) == 0 and "no notes" in capsys.readouterr().out
     assert main(["review", "notes", "--out", str(tmp_path / "notes.csv")]) == 0
     assert "the rim" in (tmp_path / "notes.csv").read_text()
     assert main(["review", "notes", quiz_run.run]) == 1 and "data set" in capsys.readouterr().err

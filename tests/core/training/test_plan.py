@@ -15,6 +15,7 @@ from core.training.plan import (
     StepCost,
     TrainingPlan,
     fit_sub_volume,
+    kept_epochs_in_words,
     make_plan,
     suggest_smaller,
     target_spacing,
@@ -225,3 +226,13 @@ def test_few_steps_are_asked_for() -> None:
     config = TrainConfig().with_values({**LARGE, "sub_volume": (512, 512, 512), "batch_size": 64})
     text = suggest_smaller(config, step_memory(sub_volume=(96, 96, 96), batch_size=1), counted)
     assert "sub_volume 96x96x96" in text and len(asked) < 20
+
+
+def test_number_and_size_of_kept_epochs() -> None:
+    """250,000 parameters of four bytes; 23 epochs have four whole fifths."""
+    epochs = TrainConfig().with_values({"epochs": 23, "minutes": 0.0})
+    assert kept_epochs_in_words(epochs, 250_000) == ""
+    every = epochs.with_values({"keep_every": 5})
+    assert kept_epochs_in_words(every, 250_000) == "4 checkpoints of 1.0 MB, 4.0 MB in all"
+    budget = every.with_values({"minutes": 3.0})
+    assert kept_epochs_in_words(budget, 250_000) == "1.0 MB every 5 epochs", "the number of epochs is not known"

@@ -13,7 +13,7 @@ from core.evaluation.metrics import SubjectScore
 from core.runs.predictions import Prediction
 from ui.review import case_list
 from ui.review.case_list import Scores
-from ui.review.case_order import Order, spread_of, worst_first
+from ui.review.case_order import Order, by_mark, spread_of, worst_first
 
 BY_KEY = {measure.key: measure for measure in MEASURES}
 CLASSES = [{"name": "a", "colour": "#111111"}, {"name": "b", "colour": "#222222"}]
@@ -84,3 +84,8 @@ def test_strip_plot_places_a_case_among_all_cases() -> None:
     assert case_list._plot(shown("hd95_mm", "a"), ["s2"], "s2")["points"][0]["id"] == "s2"  # type: ignore[index]
     only = Scores("Dice", BY_KEY["dice"], {}, {"s1": 0.5}, shown("dice").spread)
     assert case_list._plot(only, SUBJECTS, "s1") is None
+
+
+def test_cases_are_grouped_by_their_mark_and_marks_of_other_cases_count_for_nothing() -> None:
+    groups = by_mark(["a", "b", "c"], {"a": "fix", "b": "accept", "elsewhere": "fix"})
+    assert groups == {"all": {"a", "b", "c"}, "accept": {"b"}, "fix": {"a"}, "discuss": set(), "none": {"c"}}
