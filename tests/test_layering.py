@@ -78,6 +78,7 @@ TORCH_AT_WORK = (
     "core.runs.processes.worker", "core.cli.predict", "core.cli.evaluate", "core.cli.ensemble",
     "core.cli.postprocess", "core.cli.export", "core.cli.features",
     "core.cli.places", "core.cli.bench", "core.cli.maps", "core.runs.map_maker",
+    "core.runs.epoch_segmenter",
 )  # fmt: skip
 WITHOUT_TORCH = (
     "core.errors", "core.types", "core.labels", "core.events", "core.config", "core.presets", "core.paths",

@@ -95,8 +95,8 @@ def test_a_folder_without_a_layout_is_described_and_saved_beside_the_settings(
     assert "3 cases · 3 with labels · 0 image files left over" in texts(app) and not app.error
     assert button(app, "Save").disabled, "the classes are not known"
     click(app, "Read the label values")
-    assert commands[0][:7] == [
-        "data", "describe", str(folder), "--pattern", "imagesTr/{case}.nii.gz", "--labels", "labelsTr/{case}.nii.gz",
+    assert commands[0][:5] == [
+        "data", "describe", str(folder), "--pattern=imagesTr/{case}.nii.gz", "--labels=labelsTr/{case}.nii.gz",
     ]  # fmt: skip
     report = Path(commands[0][commands[0].index("--report") + 1])
     report.parent.mkdir(parents=True)
