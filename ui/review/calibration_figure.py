@@ -88,7 +88,7 @@ def calibration_figure(
         "yaxis2": {"title": {"text": "voxels"}, "type": "log", "domain": [0, BARS], "nticks": 3, "automargin": True},
         "shapes": [
             {
-                "type": "line", "x0": 0, "y0": 0, "x1": 100, "y1": 100, "xref": "x", "yref": "y", "layer": "below",
+                "type": "line", "x0": 0, "y0": 0, "x1": 100, "y1": 100, "xref": "x", "yref": "y",
                 "line": {"dash": "dash", "color": LINE},
             }
         ],

@@ -65,7 +65,8 @@ def in_words(counts: CalibrationCounts, name: str) -> str:
     if not unclear.total:
         return f"No voxel has a probability of {shown} from 1 to 99 %."
     bias = unclear.bias
-    way = "right" if abs(bias) < LEAST_BIAS else f"{_percent(abs(bias))} too {'high' if bias > 0 else 'low'}"
+    points = f"{format_number(100 * abs(bias), 1)} percentage points too {'high' if bias > 0 else 'low'}"
+    way = "right" if abs(bias) < LEAST_BIAS else points
     all_voxels = counts.expected_error()
     return (
         f"Unclear voxels, with a probability of {shown} from 1 to 99 %: expected calibration error "

@@ -46,7 +46,8 @@ def test_words_say_whether_the_probabilities_are_too_high_or_too_low() -> None:
     text = in_words(CASES["b"]["dark"], "dark")
     high = (1000 * 0.4 - 49 * 0.6) / 1049
     error = (1000 * 0.4 + 49 * 0.6) / 1049
-    assert f"error {100 * error:.1f} %, the mean probability is {100 * high:.1f} % too high (n = 1,049 voxels)" in text
-    assert "is 10.0 % too low" in in_words(counts((225, 10, 10)), "dark")
+    points = f"{100 * high:.1f} percentage points too high"
+    assert f"error {100 * error:.1f} %, the mean probability is {points} (n = 1,049 voxels)" in text
+    assert "is 10.0 percentage points too low" in in_words(counts((225, 10, 10)), "dark")
     assert "is right" in in_words(counts((225, 10, 9)), "dark")
     assert in_words(counts((250, 10, 10)), "dark") == "No voxel has a probability of dark from 1 to 99 %."
