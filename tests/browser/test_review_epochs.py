@@ -45,10 +45,11 @@ def test_slider_and_keys_show_the_epochs_and_a_link_opens_the_same_one(
     expect(shown.canvas).to_have_attribute("data-waiting", "false")
     expect(shown.canvas).to_have_attribute("aria-label", re.compile("epoch 4"))
     expect(bar).to_contain_text("Dice 0.")
+    shown.canvas.focus()
+    page.keyboard.press("x")  # the crosshair is coloured
     settle(page)
     last = coloured_pixels(shown)
     assert last > 100 and len(requested) == before + 1, "only what is shown is fetched"
-    shown.canvas.focus()
     page.keyboard.press(",")
     expect(shown.canvas).to_have_attribute("aria-label", re.compile("epoch 3"))
     page.keyboard.press(",")

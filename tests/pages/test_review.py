@@ -12,6 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core.checkpointing.checkpoint import load, save
 from core.cli import main
@@ -318,8 +319,12 @@ def test_note_is_saved_at_the_crosshair_shown_in_the_list_and_removed(root: Path
 
 @pytest.mark.slow
 def test_list_is_filtered_by_the_newest_mark_of_each_case(root: Path, quiz_run: QuizRun) -> None:
+    def filters(app: AppTest) -> list[Any]:
+        groups: list[Any] = list(app.get("button_group"))
+        return [group for group in groups if group.label == "Marks in notes"]
+
     app = open_page("review", model=quiz_run.run)
-    assert not [group for group in app.get("button_group") if group.label == "Marks in notes"], "no case is marked"
+    assert not filters(app), "no case is marked"
     first, second, third = (row["id"] for row in component_data(app, "selected")["rows"])
     for subject, mark in ((first, "accept"), (second, "discuss"), (first, "fix")):
         assert main(["review", "note", quiz_run.run, str(quiz_run.data), subject, "--mark", mark]) == 0
@@ -332,8 +337,8 @@ def test_list_is_filtered_by_the_newest_mark_of_each_case(root: Path, quiz_run: 
     assert listed() == listed(marked="all") == [first, second, third]
     app = open_page("review", model=quiz_run.run, marked="accept")
     assert "No case passes this filter" in texts(app), "the mark was replaced"
-    (group,) = [group for group in app.get("button_group") if group.label == "Marks in notes"]
-    shown = [option.content for option in group.proto.options]  # type: ignore[attr-defined]
+    (group,) = filters(app)
+    shown = [option.content for option in group.proto.options]
     assert shown == ["all (3)", "accept (0)", "fix (1)", "discuss (1)", "none (1)"]
 
 

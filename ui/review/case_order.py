@@ -163,8 +163,11 @@ def by_mark(subjects: Sequence[str], marks: Mapping[str, str]) -> dict[str, set[
     ----------
     marks : mapping. The newest mark by subject; those of other subjects count for nothing.
     """
-    groups = {ANY_MARK: set(subjects), **{mark: {s for s in subjects if marks.get(s) == mark} for mark in MARKS}}
-    return {**groups, NO_MARK: {s for s in subjects if not marks.get(s)}}
+    groups: dict[str, set[str]] = {ANY_MARK: set(subjects)}
+    for mark in MARKS:
+        groups[mark] = {subject for subject in subjects if marks.get(subject) == mark}
+    groups[NO_MARK] = {subject for subject in subjects if not marks.get(subject)}
+    return groups
 
 
 def spread_of(subjects: Sequence[str], predictions: Mapping[str, Prediction], order: Order) -> Distribution:

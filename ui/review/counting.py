@@ -95,8 +95,12 @@ def ready(counting: Counting, cases: CaseList, found: KeptCounts[Any]) -> bool:
     if wanted:
         with st.container(horizontal=True, vertical_alignment="center"):
             label = f"{counting.button} {formatting.count(len(wanted), 'case')}"
-            kind = "primary" if found.missing else "secondary"
-            if st.button(label, icon=":material/play_arrow:", type=kind, key=f"review-count-{counting.command}"):
+            if st.button(
+                label,
+                icon=":material/play_arrow:",
+                type="primary" if found.missing else "secondary",
+                key=f"review-count-{counting.command}",
+            ):
                 counting.start(cases.checkpoint, cases.folder)
                 st.rerun()
             st.caption(counting.purpose, width="content")

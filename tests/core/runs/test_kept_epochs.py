@@ -11,7 +11,7 @@ import pytest
 from core.checkpointing.metadata import read_metadata
 from core.cli import main
 from core.datasets import open_dataset
-from core.runs import epoch_segmenter
+from core.inference.ensemble_predictor import open_predictor
 from core.runs.epoch_segmenter import segment_epochs
 from core.runs.kept_epochs import epoch_predictions, kept_epochs
 from tests.support.kept_epochs import keep_epochs
@@ -76,7 +76,6 @@ def test_an_interrupted_segmentation_is_continued_and_outdated_ones_are_made_aga
     dataset, root, epochs = open_dataset(quiz_run.data), run.parent, kept_epochs(run).epochs
     subject = next(iter(read_metadata(run / "best.safetensors").split["val"]))
     opened: list[str] = []
-    open_predictor = epoch_segmenter.open_predictor
 
     def interrupted(paths: tuple[Path, ...]) -> object:
         opened.append(paths[0].stem)
@@ -84,7 +83,7 @@ def test_an_interrupted_segmentation_is_continued_and_outdated_ones_are_made_aga
             raise KeyboardInterrupt
         return open_predictor(paths)
 
-    monkeypatch.setattr(epoch_segmenter, "open_predictor", interrupted)
+    monkeypatch.setattr("core.runs.epoch_segmenter.open_predictor", interrupted)
     with pytest.raises(KeyboardInterrupt):
         segment_epochs(root, epochs, dataset, subject)
     made = epoch_predictions(root, epochs, dataset, subject)

@@ -40,7 +40,7 @@ def test_one_pass_has_no_mutual_information(tmp_path: Path, monkeypatch: pytest.
     """Also where mirroring was asked for and the image, whose sides are not known, was not mirrored."""
     assert "mutual information" not in layers(tmp_path, mirror=False)
     offered = layers(tmp_path, mirror=True)
-    monkeypatch.setattr(heat_layers.maps_job, "advance", lambda *_: Job("done"))
+    monkeypatch.setattr("ui.shared.maps_job.advance", lambda *_: Job("done"))
     monkeypatch.setattr(heat_layers, "read_kept_maps", lambda *_: KeptMaps(1))
     prepare = offered["mutual information"].prepare
     assert prepare is not None and offered["uncertainty"].prepare is not None
