@@ -52,7 +52,8 @@ class CaseEpochs:
     def start(self) -> None:
         """Segment the case with the epochs that have not; no effect while that is going on."""
         options = [f"--data={self.dataset.path}", f"--checkpoints={runs_root()}", "--json", "--progress"]
-        jobs.start(self._folder, ["review", "epochs", self.run, self.subject, *options])
+        # Behind "--", as the ID of a subject may begin with "-".
+        jobs.start(self._folder, ["review", "epochs", *options, "--", self.run, self.subject])
 
     def observe(self) -> Job:
         """The state of the job."""

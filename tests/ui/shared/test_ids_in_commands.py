@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from core.cli import build_parser
+from core.datasets import open_dataset
 from core.runs.predictions import Prediction
+from tests.support.balls import write_balls
 from ui.data import description_job
 from ui.learn import jobs as learn_jobs
 from ui.review import findings
+from ui.review.epochs_view import CaseEpochs
 from ui.review.export_job import CaseExport
 from ui.shared import jobs
 
@@ -76,6 +79,13 @@ def test_search_for_errors(tmp_path: Path, checkpoints: Path, monkeypatch: pytes
 def test_sub_volumes_of_a_subject(tmp_path: Path, started: list[list[str]], id: str) -> None:
     learn_jobs.start_sub_volumes(Path("/d"), id, ["--sub-volume", "8x8x8"], tmp_path)
     assert parsed(started[0]).subject == id
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_epochs_of_a_case(tmp_path: Path, checkpoints: Path, started: list[list[str]], id: str) -> None:
+    CaseEpochs("a-run", open_dataset(write_balls(tmp_path / "balls", subjects=1)), id).start()
+    arguments = parsed(started[0])
+    assert (arguments.run, arguments.subject, arguments.data) == ("a-run", id, str(tmp_path / "balls"))
 
 
 def test_patterns_of_files(tmp_path: Path, started: list[list[str]]) -> None:
