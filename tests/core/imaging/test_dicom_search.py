@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from core.errors import VolumeError
-from core.imaging import dicom_search
+from core.imaging import dicom_planes, dicom_search
+from core.imaging.dicom_index import write_index
 from core.imaging.dicom_links import Reference, read_reference
+from core.imaging.dicom_planes import find_planes
 from core.imaging.dicom_search import find_images
 from core.imaging.image_files import dicom_class, frame_count, label_object
 from core.imaging.volume import read_label
@@ -94,6 +96,18 @@ def test_a_folder_of_other_files_does_not_keep_the_search_from_the_images(
     write_others(tmp_path / "images" / "a", 500)
     images = write_case(tmp_path / "images" / "b", phantom(SHAPE), AFFINE, "1.9")
     assert find_images(file, of_series("1.9"))["1.9"].parent == images
+
+
+def test_a_folder_of_too_many_files_is_refused_as_series_and_in_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_case(tmp_path / "im", phantom(SHAPE), AFFINE)
+    write_others(folder, 20, "")
+    monkeypatch.setattr(dicom_planes, "MAX_FILES", 10)
+    for read in (find_planes, lambda path: write_index(path, tmp_path)):
+        with pytest.raises(VolumeError) as caught:
+            read(folder)
+        assert str(caught.value) == f"{folder}: expected at most 10 files, got 24; put each series into a folder"
 
 
 def test_the_whole_disk_is_never_searched(monkeypatch: pytest.MonkeyPatch) -> None:
