@@ -44,6 +44,9 @@ def test_the_nearest_images_are_found_and_each_series_once(tmp_path: Path) -> No
     assert [path.parent for path in found.values()] == [tmp_path / "p1" / "b", tmp_path / "p1" / "a"]
     one = Reference({}, frozenset({"1.3.2"}), ())
     assert [path.parent.name for path in find_images(file, one).values()] == ["c"], "by the UID of a single image"
+    with pytest.raises(VolumeError) as caught:
+        find_images(file, of_series("1.9"))
+    assert "among 17 files that may be DICOM" in str(caught.value), "each is read once"
 
 
 def test_images_in_a_folder_of_several_series_are_found(tmp_path: Path) -> None:
