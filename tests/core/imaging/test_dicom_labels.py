@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,12 +58,10 @@ def assert_labels(file: Path, images: Path, values: np.ndarray = VALUES) -> None
 
 
 def refused(file: Path) -> str:
-    """The message with which a label map is refused, soon and by name."""
-    started = time.monotonic()
+    """The message with which a label map is refused by name."""
     with pytest.raises(VolumeError) as caught:
         read_label(file)
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
-    assert time.monotonic() - started < 30, "five seconds on an idle machine"
     return str(caught.value)
 
 
