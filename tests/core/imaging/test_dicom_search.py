@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import VolumeError
 from core.imaging import dicom_planes, dicom_search
-from core.imaging.dicom_index import write_index
+from core.imaging.dicom_index import Identity, read_identity, write_index
 from core.imaging.dicom_links import Reference, read_reference
 from core.imaging.dicom_planes import find_planes
 from core.imaging.dicom_search import find_images
@@ -63,9 +63,13 @@ def test_the_search_ends_and_says_what_it_has_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     opened: list[Path] = []
-    read_identity = dicom_search.read_identity
+
+    def identity(file: Path) -> Identity | None:
+        opened.append(file)
+        return read_identity(file)
+
     monkeypatch.setattr(dicom_search, "MAX_READ", 30)
-    monkeypatch.setattr(dicom_search, "read_identity", lambda file: opened.append(file) or read_identity(file))
+    monkeypatch.setattr(dicom_search, "read_identity", identity)
     file = write_seg(tmp_path / "a" / "b" / "seg.dcm", MASKS, AFFINE, "1.9")
     write_others(tmp_path / "a" / "b", 100, suffix)
     write_others(tmp_path / "a", 100, suffix)
