@@ -42,7 +42,8 @@ def main() -> None:
         os.environ["SEGMENTARIUM_CHECKPOINTS"] = str(Path(name) / "runs")
         print("format        files  accepted  warned  refused  other  slowest s  memory MB")
         for format in args.format:
-            _run(format, Path(name), -(-args.mutations // len(args.format)), args.seed)
+            # Deep enough that the search for the images of a label map stays inside.
+            _run(format, Path(name) / "files" / "set", -(-args.mutations // len(args.format)), args.seed)
 
 
 def _run(format: str, folder: Path, mutations: int, seed: int) -> None:

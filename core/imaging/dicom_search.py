@@ -90,7 +90,7 @@ class _Search:
     def __init__(self, own: Path) -> None:
         self.own = own
         self.effort = _Effort()
-        self._seen: set[Path] = set()
+        self._seen: dict[Path, list[Path]] = {}
         self._left: deque[Path] = deque()
 
     def first_images(self, base: Path) -> Iterator[tuple[Path, Identity]]:
@@ -113,13 +113,21 @@ class _Search:
                 yield image
 
 
-def _folders(base: Path, seen: set[Path], effort: _Effort) -> Iterator[tuple[Path, deque[str]]]:
+def _folders(base: Path, seen: dict[Path, list[Path]], effort: _Effort) -> Iterator[tuple[Path, deque[str]]]:
     """A folder and those below it, the nearest first, each with the files that may be DICOM; hidden ones are left
-    out."""
+    out.
+
+    Parameters
+    ----------
+    seen : dict. Folders that were listed before, which are left out, with those in them; others are added.
+    """
     level = [base]
     for _ in range(DEPTH + 1):
         below: list[Path] = []
         for folder in level:
+            if folder in seen:
+                below += seen[folder]
+                continue
             if effort.is_spent:
                 return
             names: list[str] = []
@@ -133,11 +141,10 @@ def _folders(base: Path, seen: set[Path], effort: _Effort) -> Iterator[tuple[Pat
                         folders.append(entry.name)
                     elif may_be_dicom(entry.name):
                         names.append(entry.name)
-            below += [folder / name for name in sorted(folders)]
-            if folder not in seen:
-                seen.add(folder)
-                effort.folders += 1
-                yield folder, deque(sorted(names))
+            seen[folder] = [folder / name for name in sorted(folders)]
+            below += seen[folder]
+            effort.folders += 1
+            yield folder, deque(sorted(names))
         level = below
 
 

@@ -182,7 +182,9 @@ def _check_length(file: Path, header: Any, frame_bits: int) -> None:
 
     frames = int(header.get("NumberOfFrames") or 1)
     expected = -(-frames * frame_bits // 8)
-    found = pydicom.dcmread(file, force=True, specific_tags=["PixelData"], defer_size=1024).get_item("PixelData")
+    # As it is stored: its length alone is read.
+    stored: Any = pydicom.dcmread(file, force=True, specific_tags=["PixelData"], defer_size=1024)
+    found = stored.get_item("PixelData")
     if found is not None and found.length > expected + expected % 2:
         raise VolumeError(
             f"{file}: expected {expected} bytes of pixels for {format_count(frames, 'frame')}, got {found.length}; its "

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from core.datasets.layouts.assignment import IMAGE, Assignment, Case
 from core.datasets.layouts.base import natural_key
@@ -166,7 +167,7 @@ class _Found:
             self.notes.append(f"{copies} segmentations or contours are copies of others and are not read again")
         for files in alike.values():
             owner = self._owner(files[0][1]) if len(files) > 1 else None
-            yield files[0] if owner is None else min(files, key=lambda item, path=owner.path: _distance(item[0], path))
+            yield files[0] if owner is None else min(files, key=partial(_distance, owner.path))
 
     def _warn_of_versions(self) -> None:
         """Warn of label maps of one series that have the same UID, but not the same content."""
@@ -210,8 +211,9 @@ def _series_of(folder: str, index: FolderIndex) -> Iterator[_Series]:
         yield _Series(_join(folder, series.file), series, (*parts, f"{series.number}_{name}"))
 
 
-def _distance(file: str, folder: str) -> tuple[int, str]:
-    """Number of folders between a file and another path, then the file."""
+def _distance(folder: str, label: tuple[str, LabelObject]) -> tuple[int, str]:
+    """Number of folders between a folder and a label map, then its file."""
+    file, _ = label
     one, other = file.split("/")[:-1], folder.split("/")
     common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
     return len(one) + len(other) - 2 * common, file

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from core.errors import VolumeError
-from core.imaging import dicom_search
+from core.imaging import dicom_planes, dicom_search
+from core.imaging.dicom_index import Identity, read_identity, write_index
 from core.imaging.dicom_links import Reference, read_reference
+from core.imaging.dicom_planes import find_planes
 from core.imaging.dicom_search import find_images
 from core.imaging.image_files import dicom_class, frame_count, label_object
 from core.imaging.volume import read_label
@@ -42,6 +44,9 @@ def test_the_nearest_images_are_found_and_each_series_once(tmp_path: Path) -> No
     assert [path.parent for path in found.values()] == [tmp_path / "p1" / "b", tmp_path / "p1" / "a"]
     one = Reference({}, frozenset({"1.3.2"}), ())
     assert [path.parent.name for path in find_images(file, one).values()] == ["c"], "by the UID of a single image"
+    with pytest.raises(VolumeError) as caught:
+        find_images(file, of_series("1.9"))
+    assert "among 17 files that may be DICOM" in str(caught.value), "each is read once"
 
 
 def test_images_in_a_folder_of_several_series_are_found(tmp_path: Path) -> None:
@@ -58,9 +63,13 @@ def test_the_search_ends_and_says_what_it_has_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     opened: list[Path] = []
-    read_identity = dicom_search.read_identity
+
+    def identity(file: Path) -> Identity | None:
+        opened.append(file)
+        return read_identity(file)
+
     monkeypatch.setattr(dicom_search, "MAX_READ", 30)
-    monkeypatch.setattr(dicom_search, "read_identity", lambda file: opened.append(file) or read_identity(file))
+    monkeypatch.setattr(dicom_search, "read_identity", identity)
     file = write_seg(tmp_path / "a" / "b" / "seg.dcm", MASKS, AFFINE, "1.9")
     write_others(tmp_path / "a" / "b", 100, suffix)
     write_others(tmp_path / "a", 100, suffix)
@@ -94,6 +103,18 @@ def test_a_folder_of_other_files_does_not_keep_the_search_from_the_images(
     write_others(tmp_path / "images" / "a", 500)
     images = write_case(tmp_path / "images" / "b", phantom(SHAPE), AFFINE, "1.9")
     assert find_images(file, of_series("1.9"))["1.9"].parent == images
+
+
+def test_a_folder_of_too_many_files_is_refused_as_series_and_in_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_case(tmp_path / "im", phantom(SHAPE), AFFINE)
+    write_others(folder, 20, "")
+    monkeypatch.setattr(dicom_planes, "MAX_FILES", 10)
+    for read in (find_planes, lambda path: write_index(path, tmp_path)):
+        with pytest.raises(VolumeError) as caught:
+            read(folder)
+        assert str(caught.value) == f"{folder}: expected at most 10 files, got 24; put each series into a folder"
 
 
 def test_the_whole_disk_is_never_searched(monkeypatch: pytest.MonkeyPatch) -> None:

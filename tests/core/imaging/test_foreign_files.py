@@ -14,7 +14,7 @@ import pytest
 from core.imaging import foreign_files
 from core.imaging.geometry import to_canonical
 from core.imaging.volume import read_header, read_image, read_label, write_label
-from core.processes import JsonLinesChild
+from core.processes import ExceededLimit, JsonLinesChild, LimitExceededError, ProcessLimits
 from tests.support.foreign_volumes import (
     LPS,
     assert_phantom,
@@ -23,6 +23,7 @@ from tests.support.foreign_volumes import (
     refused,
     write_metaimage,
     write_mgh,
+    write_multiframe,
     write_nrrd,
     write_series,
 )
@@ -229,3 +230,39 @@ def test_a_missing_library_is_named_with_the_command(tmp_path: Path, monkeypatch
     monkeypatch.setattr(foreign_files, "_decoder", JsonLinesChild(foreign_files._start_decoder))
     file = write_nrrd(tmp_path / "a.nrrd", phantom(), oblique_affine())
     assert "SimpleITK" in refused(file) and "pip install -r requirements-formats.txt" in refused(file)
+
+
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        (ExceededLimit("more than 5 s of processor time"), "takes more than 5 s of processor time; is it damaged?"),
+        (ExceededLimit("longer than 60 s", is_waiting=True), "takes longer than 60 s; its disk does not answer, or"),
+    ],
+)
+def test_the_message_says_which_limit_was_hit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: ExceededLimit, text: str
+) -> None:
+    def ask(request: object, limits: Callable[[bool], ProcessLimits]) -> None:
+        assert limits(True).start_s > 0 and not limits(False).start_s
+        raise LimitExceededError(limit)
+
+    monkeypatch.setattr(foreign_files._decoder, "ask", ask)
+    file = write_mgh(tmp_path / "a.mgh", phantom(), oblique_affine())
+    assert f"{file}: decoding it {text}" in refused(file)
+
+
+def test_a_file_may_take_longer_by_its_size_its_frames_and_the_files_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    def ask(request: object, limit: Callable[[bool], ProcessLimits]) -> None:
+        limits.append(limit(False).cpu_s)
+        raise LimitExceededError(ExceededLimit("more"))
+
+    monkeypatch.setattr(foreign_files._decoder, "ask", ask)
+    refused(write_mgh(tmp_path / "a.mgh", phantom(), oblique_affine()))
+    refused(write_series(tmp_path / "series", phantom((4, 4, 20)), oblique_affine()))
+    (tmp_path / "frames").mkdir()
+    refused(write_multiframe(tmp_path / "frames" / "a.dcm", phantom((2, 2, 100)), oblique_affine()))
+    assert limits == [pytest.approx(s, abs=0.1) for s in (5, 7, 6.1)]
