@@ -58,8 +58,8 @@ def start_json_lines_module(module: str, environment: Mapping[str, str], **optio
 
 
 def reserve_stdout() -> TextIO:
-    """Standard output for the answers of this process alone; whatever else is written to it from now on, such as by code
-    of the user, goes to standard error."""
+    """Standard output for the answers of this process alone; what else is written to it from now on, such as by code of
+    users, goes to standard error."""
     sys.stdout.flush()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)

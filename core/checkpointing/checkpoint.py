@@ -35,7 +35,7 @@ from core.errors import CheckpointError, UserError
 from core.files import atomic_replace, remove_temporaries
 from core.formatting import format_bytes
 from core.models.build import build_model
-from core.models.own_source import MISSING_SINCE, code_change
+from core.models.own_source import with_code_change
 from core.strict_json import plain
 
 if TYPE_CHECKING:
@@ -83,11 +83,8 @@ def code_errors(path: Path, metadata: CheckpointMetadata) -> Iterator[None]:
         yield
     except UserError as error:
         text = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
-        change = code_change(metadata.train_config.model.model, metadata.network_code)
-        missing = change.partition(MISSING_SINCE)[0]
-        if change:
-            text = text.replace(missing, change) if missing in text else f"{text}; {change}"
-        raise CheckpointError(text) from error
+        name, code = metadata.train_config.model.model, metadata.network_code
+        raise CheckpointError(with_code_change(text, name, code)) from error
 
 
 def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:

@@ -32,7 +32,7 @@ from core.inference.uncertainty import PassUncertainty, PredictionMaps
 from core.inference.voxel_size import ExpectedVoxelSize
 from core.labels import LabelSpace
 from core.laterality import averaged_sides, unknown_sides
-from core.models.own_source import code_change, failure_in_code
+from core.models.own_source import code_change, failure_in_code, with_code_change
 from core.types import ProgressCallback, Size3, SpacingMm
 
 MODES = ("auto", "tiles", "whole")
@@ -264,8 +264,7 @@ class Predictor:
         """Raises :class:`ConfigError` for an error in the code of a user's own network."""
         failure = str(error) if isinstance(error, ConfigError) else failure_in_code(self._network_name, error)
         if failure:
-            change = code_change(self._network_name, self.metadata.network_code)
-            raise ConfigError("; ".join(filter(None, (failure, change)))) from error
+            raise ConfigError(with_code_change(failure, self._network_name, self.metadata.network_code)) from error
 
     def _check_resampled_size(self, shape: Size3, spacing_mm: SpacingMm) -> None:
         """Refuse an image that resampling would make too large for the memory, before the kernel ends the process."""

@@ -17,8 +17,10 @@ from typing import Any
 from core.errors import ConfigError
 from core.models import architecture
 from core.models.architecture import Architecture
+from core.models.own_networks import FORM
 
 FILE, CLASS, DIGEST = "file", "class", "sha256"  # of the record
+CHANGED_SINCE = "has changed since it was trained"
 MISSING_SINCE = " (when it was trained: "  # begins what a record says of code that is not found
 
 
@@ -49,8 +51,13 @@ def code_change(name: str, recorded: Mapping[str, Any]) -> str:
     except ConfigError as error:
         was = f"{MISSING_SINCE}class {recorded.get(CLASS)} of {recorded.get(FILE)})" if recorded else ""
         return f"{error}{was}"
-    if not entry.own or not recorded:
+    if not recorded:
         return ""
+    if not entry.own:
+        return (
+            f"model: {name} is a network of this program here, and was the class {recorded.get(CLASS)} of "
+            f"{recorded.get(FILE)} when it was trained; name that file: --model {FORM}"
+        )
     try:
         now = _digest(entry)
     except OSError as error:
@@ -58,9 +65,18 @@ def code_change(name: str, recorded: Mapping[str, Any]) -> str:
     if now == recorded.get(DIGEST):
         return ""
     return (
-        f"model: {entry.path or entry.module}: the code of the network {name} has changed since it was trained, so its "
-        "results may be others than those it was chosen by; restore the code as it was, or train anew"
+        f"model: {entry.path or entry.module}: the code of the network {name} {CHANGED_SINCE}, so its results may be "
+        "others than those it was chosen by; restore the code as it was, or train anew"
     )
+
+
+def with_code_change(text: str, name: str, recorded: Mapping[str, Any]) -> str:
+    """An error about a network, with what has become of its code if it is a user's own (:func:`code_change`)."""
+    change = code_change(name, recorded)
+    missing = change.partition(MISSING_SINCE)[0]
+    if not change or missing in text:
+        return text.replace(missing, change) if change else text
+    return f"{text}; the code of {name} ({recorded.get(FILE)}) {CHANGED_SINCE}: restore it as it was"
 
 
 def failure_in_code(name: str, error: BaseException) -> str:

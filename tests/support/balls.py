@@ -108,7 +108,7 @@ def write_balls(folder: Path, subjects: int = 6, channels: int = 1, flipped: boo
     return folder
 
 
-def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **metadata: Any) -> str:
+def untrained_run(root: Path, name: str, modalities: tuple[str, ...], model: str = "unet3d", **metadata: Any) -> str:
     """A run with an untrained network, whose segmentations are meaningless but reproducible; returns its id."""
     import torch
 
@@ -118,7 +118,7 @@ def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **metadata
     from core.runs.launch import create_run
 
     labels = LabelSpace.from_raw(dict(enumerate(CLASSES)))
-    config = tiny(path="somewhere", sub_volume=(16, 16, 16))
+    config = tiny(path="somewhere", sub_volume=(16, 16, 16), model=model)
     described = CheckpointMetadata(config.to_json(), labels.to_json(), modalities, None, **metadata)
     torch.manual_seed(0)
     folder = create_run(root, config, name)

@@ -65,9 +65,7 @@ def _start_child() -> subprocess.Popen[str]:
 
 
 CHILD = JsonLinesChild(_start_child)  # one for the whole web server
-OWN_CODE_CHILD = JsonLinesChild(
-    _start_child
-)  # for networks of users, whose code may wait, never end, or end the process
+OWN_CODE_CHILD = JsonLinesChild(_start_child)  # for code of users, which may never end
 
 
 class NetworkInspector:
