@@ -58,7 +58,9 @@ def test_pages_of_models_name_the_file(file: Path, run: str, page: str) -> None:
     assert GONE in texts(open_page(page, model=run))
 
 
-def test_train_goes_on_without_the_network(file: Path, run: str) -> None:
+@pytest.mark.usefixtures("known_cost")
+def test_train_names_the_file_and_takes_names_of_the_library(file: Path, empty_app: Path) -> None:
     file.unlink()
-    app = open_page("train", set="model~Net")
-    assert GONE in texts(app) or "'Net'" in texts(app)
+    assert GONE in texts(open_page("train", preset="fast", set="model~Net"))
+    app = open_page("train", preset="fast", set="model~DenseNet2")
+    assert next(box for box in app.selectbox if box.label == "Network").value == "densenet_late"
