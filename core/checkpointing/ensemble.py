@@ -153,12 +153,12 @@ def share_ensemble(source: Path, target: Path) -> tuple[CheckpointMetadata, int]
     """
     members = check_ensemble(source)
     metadata = shared_metadata(read_metadata(source))
+    tensors = [_expected_tensors(source, member.metadata).values() for member in members]  # builds each network
     texts = {
         METADATA_KEY: json.dumps(plain(metadata)),
         MEMBERS_KEY: json.dumps([plain(shared_metadata(member.metadata)) for member in members]),
     }
     copy_with_metadata(source, target, texts)
-    tensors = [_expected_tensors(source, member.metadata).values() for member in members]
     return metadata, sum(tensor.numel() for of_member in tensors for tensor in of_member)
 
 

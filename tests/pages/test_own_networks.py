@@ -52,7 +52,7 @@ def test_changed_code_is_resumed_on_request(checkpoints: Path, file: Path, run: 
     assert read_state(checkpoints / run).state == "queued"
 
 
-@pytest.mark.parametrize("page", ["review", "predict", "quiz", "learn"])
+@pytest.mark.parametrize("page", ["review", "predict", "quiz"])
 def test_pages_of_models_name_the_file(file: Path, run: str, page: str) -> None:
     file.unlink()
     assert GONE in texts(open_page(page, model=run))

@@ -19,16 +19,12 @@ from core.config import LossConfig, ModelConfig, OptimConfig
 from core.errors import DeviceError
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.losses.build import LossFacts, build_loss
+from core.models import resampling
 from core.models.build import build_model
 from core.sampling.streaming import StreamedSubjects
 from core.training import step as step_module
 from core.training.step import TrainingStep
 from tests.support.balls import training_subjects
-
-# Operators that torch has no Metal kernel for, which the program lets torch compute on the CPU (docs/training.md).
-COMPUTED_ON_CPU = {
-    "upsample_trilinear3d_backward",
-}
 
 
 def kernels() -> dict[str, set[str] | None]:
@@ -77,6 +73,7 @@ def operators() -> AppleLike:
 @pytest.fixture(autouse=True)
 def no_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_module, "wide_dtype", lambda device: wide_dtype(torch.device("mps")))
+    monkeypatch.setattr(resampling, "WITHOUT_OPERATORS", ("cpu",))
 
 
 def trained_and_used(operators: AppleLike, model: ModelConfig, loss: LossName) -> set[str]:
@@ -100,7 +97,7 @@ def trained_and_used(operators: AppleLike, model: ModelConfig, loss: LossName) -
     ["dice_ce", "generalised_dice", "weighted_ce", "dice_focal", "tversky", "tags_angular", "boundary", "cldice"],
 )
 def test_losses_need_no_float64(operators: AppleLike, loss: LossName) -> None:
-    assert trained_and_used(operators, ModelConfig("unet3d", (2, 4)), loss) <= COMPUTED_ON_CPU
+    assert not trained_and_used(operators, ModelConfig("unet3d", (2, 4)), loss)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +113,7 @@ def test_losses_need_no_float64(operators: AppleLike, loss: LossName) -> None:
     ids=lambda value: getattr(value, "model", None),
 )
 def test_networks_need_no_float64(operators: AppleLike, model: ModelConfig, loss: LossName) -> None:
-    assert trained_and_used(operators, model, loss) <= COMPUTED_ON_CPU
+    assert not trained_and_used(operators, model, loss)
 
 
 def test_simulation_refuses_float64_and_sees_missing_kernels(operators: AppleLike) -> None:
