@@ -1,4 +1,4 @@
-"""Resampling of feature maps to another size, also where torch's operators lack a deterministic gradient or are missing.
+"""Resampling of feature maps to another size, also where an operator is missing or has no deterministic gradient.
 
 Trilinear interpolation and adaptive average pooling add gradients in no fixed order on CUDA, and an Apple GPU does not
 have all of them. Both are separable and linear, so that there they are computed as a product with one matrix per axis.
