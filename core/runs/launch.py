@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from core.checkpointing.metadata import ACCEPT_DATA, read_metadata
+from core.checkpointing.metadata import ACCEPT_DATA
 from core.config import TrainConfig
-from core.errors import CheckpointError, ConfigError, RunError
+from core.errors import ConfigError, RunError
 from core.losses import check_loss
 from core.models import architecture, check_packages
 from core.models.own_networks import KEPT
-from core.models.own_source import code_change
 from core.paths import DEMO, dataset_folder
 from core.processes import module_command, run_limited
 from core.runs.catalog import find_checkpoint, update_index
@@ -24,6 +23,7 @@ from core.runs.engines import local
 from core.runs.engines.engine import EngineError, UnansweredError
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import settings_of
+from core.runs.recorded_code import check_recorded_code
 from core.runs.run_actions import what_to_do
 from core.runs.store import folder as files
 from core.runs.store.engine_records import LOCAL, EngineRecord, change_engine, engine_of, read_engine, write_engine
@@ -184,7 +184,7 @@ def _queue_again(folder: Path, engine: str, data: str, force: bool) -> None:
             config = config.with_values({"path": DEMO if data == DEMO else os.path.abspath(Path(data).expanduser())})
         if not force and any((folder / name).exists() for name in (files.LAST, files.PREVIOUS)):
             _check_recorded_data(folder, config)
-            _check_recorded_code(folder, config)
+            check_recorded_code(folder, config)
         if data:
             files.write_json(folder / files.CONFIG, config.to_json())
         if force:
@@ -356,27 +356,6 @@ def _initial_checkpoint(root: Path, text: str) -> str:
         return str(find_checkpoint(root, text)) if text else ""
     except RunError as error:
         raise RunError(f"init_from: {error}") from error
-
-
-def _check_recorded_code(folder: Path, config: TrainConfig) -> None:
-    """Compare the code of a run's network, if it is the user's own, with that of its last checkpoint.
-
-    Raises
-    ------
-    UserError
-        If it differs, or is gone.
-    """
-    from core.datasets.data_record import ChangedCodeError
-
-    if not architecture(config.model.model).own:
-        return
-    recorded: dict[str, Any] = {}
-    for name in (files.LAST, files.PREVIOUS):
-        with suppress(CheckpointError):  # a damaged one: the trainer takes the other
-            recorded = read_metadata(folder / name).network_code
-            break
-    if change := code_change(config.model.model, recorded):
-        raise ChangedCodeError([change])
 
 
 def _check_recorded_data(folder: Path, config: TrainConfig) -> None:
