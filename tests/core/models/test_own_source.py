@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -46,8 +49,8 @@ def predict(run: str, image: Path) -> int:
 def replace(file: Path, text: str) -> None:
     """Other code, in a process that has not imported the earlier one."""
     file.write_text(text, "utf-8")
-    for name in [name for name in own_adapter.sys.modules if name.startswith("segmentarium_own_")]:
-        del own_adapter.sys.modules[name]
+    for name in [name for name in sys.modules if name.startswith("segmentarium_own_")]:
+        del sys.modules[name]
 
 
 def test_record_names_no_folder_and_tells_changes(file: Path) -> None:
@@ -153,9 +156,9 @@ def test_run_is_not_resumed_with_other_code_unless_forced(
 
 
 def test_process_is_as_before_after_code_of_the_user(file: Path) -> None:
-    real_exit, real_out = own_adapter.os._exit, own_adapter.sys.stdout
+    real_exit, real_out = os._exit, sys.stdout
     replace(file, own_networks.EXITS)
     with pytest.raises(ConfigError, match=r"os\._exit"):
         build_model(ModelConfig("Net"), 1, 2)
-    assert own_adapter.os._exit is real_exit and own_adapter.sys.stdout is real_out
-    assert own_adapter.signal.getitimer(own_adapter.signal.ITIMER_REAL) == (0.0, 0.0)
+    assert os._exit is real_exit and sys.stdout is real_out
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
