@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from core.formatting import format_bytes
 from core.paths import project_root
@@ -55,6 +55,15 @@ def start_json_lines_module(module: str, environment: Mapping[str, str], **optio
         encoding="utf-8",
         **options,
     )
+
+
+def reserve_stdout() -> TextIO:
+    """Standard output for the answers of this process alone; what else is written to it from now on, such as by code of
+    users, goes to standard error."""
+    sys.stdout.flush()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    return answers
 
 
 def kill_tree(pid: int) -> None:

@@ -22,6 +22,7 @@ from ui.runs.runs_table.component import Selection, runs_table
 from ui.shared import formatting
 from ui.shared.errors import error_box
 from ui.shared.navigation import page
+from ui.shared.network_code import show_code_changes
 from ui.shared.paths import runs_root
 
 root = runs_root()
@@ -122,6 +123,8 @@ if shown.run in group_of:
 run = by_id[shown.run]
 actions.header(root, run)
 run_view.report_problem(run)
+if (checkpoint := runs.run_checkpoint(run.folder)) is not None:
+    show_code_changes(checkpoint)
 run_view.status(root, run.id, every_s=2.0 if run.state.state in formatting.WAITING_OR_ACTIVE else None)
 if run.state.state == "starting":
     show_first_subject(run)

@@ -49,7 +49,8 @@ def apply_warp_batched(
     coordinates = torch.minimum(coordinates.clamp_(min=0), last, out=coordinates)
     grid = coordinates.mul(2 / last.clamp(min=1)).sub_(1).flip(1).transpose(1, 2)  # x, y, z are k, j, i, from -1 to 1
     warped = F.grid_sample(image, grid.view(batch, *size, 3), padding_mode="border", align_corners=True)
-    i, j, k = coordinates.round_().to(torch.float32 if label[0].numel() <= EXACT_VOXELS else torch.float64).unbind(1)
+    # Not float64, which not all GPUs have.
+    i, j, k = coordinates.round_().to(torch.float32 if label[0].numel() <= EXACT_VOXELS else torch.int64).unbind(1)
     indices = torch.add(j, i, alpha=region[1]).mul_(region[2]).add_(k).long()
     return warped, label.flatten(1).gather(1, indices).view(batch, *size)
 

@@ -35,6 +35,7 @@ from core.errors import CheckpointError, UserError
 from core.files import atomic_replace, remove_temporaries
 from core.formatting import format_bytes
 from core.models.build import build_model
+from core.models.own_source import with_code_change
 from core.strict_json import plain
 
 if TYPE_CHECKING:
@@ -72,6 +73,18 @@ class Checkpoint:
 def build_network(metadata: CheckpointMetadata) -> SegmentationNetwork:
     """The described network with fresh weights."""
     return build_model(metadata.train_config.model, len(metadata.modalities), len(metadata.output_names))
+
+
+@contextlib.contextmanager
+def code_errors(path: Path, metadata: CheckpointMetadata) -> Iterator[None]:
+    """Turns errors of a network into :class:`CheckpointError` with the file of the checkpoint and, of a user's own
+    network, what has become of its code."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+        name, code = metadata.train_config.model.model, metadata.network_code
+        raise CheckpointError(with_code_change(text, name, code)) from error
 
 
 def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
@@ -121,18 +134,16 @@ def load(path: Path, *, training_state: bool = False) -> Checkpoint:
                 "reviewed; for anything else use the run of one of its members"
             )
         check_digest(path, (header or {}).get(DIGEST))
-        try:
-            with torch.device("meta"):
-                network = build_network(metadata)
-        except UserError as error:
-            raise CheckpointError(f"{path}: {error}") from error
+        with code_errors(path, metadata), torch.device("meta"):
+            network = build_network(metadata)
         names = _names_by_group(path, file)
         expected = network.state_dict()
-        model = read_weights(path, file, "model", names["model"], expected)
-        average = read_weights(path, file, "average", names["average"], expected) if names["average"] else {}
-        checkpoint = Checkpoint(metadata, model, average)
-        if training_state:
-            checkpoint.optimizer = _read_optimizer(path, file, names["optimizer"], network)
+        with code_errors(path, metadata):
+            model = read_weights(path, file, "model", names["model"], expected)
+            average = read_weights(path, file, "average", names["average"], expected) if names["average"] else {}
+            checkpoint = Checkpoint(metadata, model, average)
+            if training_state:
+                checkpoint.optimizer = _read_optimizer(path, file, names["optimizer"], network)
     return checkpoint
 
 

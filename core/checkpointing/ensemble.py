@@ -24,6 +24,7 @@ from core.checkpointing.checkpoint import (
     Checkpoint,
     build_network,
     check_digest,
+    code_errors,
     disk_errors,
     load,
     read_weights,
@@ -32,7 +33,7 @@ from core.checkpointing.checkpoint import (
 from core.checkpointing.ensemble_metadata import MEMBERS_KEY, Member, combine, read_members
 from core.checkpointing.file_header import copy_with_metadata, encoded_header
 from core.checkpointing.metadata import METADATA_KEY, CheckpointMetadata, open_safetensors, read_metadata
-from core.errors import CheckpointError, UserError
+from core.errors import CheckpointError
 from core.files import atomic_replace
 from core.strict_json import plain
 
@@ -56,7 +57,8 @@ def load_member(member: Member) -> Checkpoint:
         group = f"{GROUP}/{member.index}"
         names = [name.removeprefix(f"{group}/") for name in file.keys() if name.startswith(f"{group}/")]  # noqa: SIM118
         expected = _expected_tensors(member.path, member.metadata)
-        return Checkpoint(member.metadata, read_weights(member.path, file, group, names, expected))
+        with code_errors(member.path, member.metadata):
+            return Checkpoint(member.metadata, read_weights(member.path, file, group, names, expected))
 
 
 def check_ensemble(path: Path) -> tuple[Member, ...]:
@@ -151,12 +153,12 @@ def share_ensemble(source: Path, target: Path) -> tuple[CheckpointMetadata, int]
     """
     members = check_ensemble(source)
     metadata = shared_metadata(read_metadata(source))
+    tensors = [_expected_tensors(source, member.metadata).values() for member in members]  # builds each network
     texts = {
         METADATA_KEY: json.dumps(plain(metadata)),
         MEMBERS_KEY: json.dumps([plain(shared_metadata(member.metadata)) for member in members]),
     }
     copy_with_metadata(source, target, texts)
-    tensors = [_expected_tensors(source, member.metadata).values() for member in members]
     return metadata, sum(tensor.numel() for of_member in tensors for tensor in of_member)
 
 
@@ -184,8 +186,5 @@ class _Layout:
 
 def _expected_tensors(path: Path, metadata: CheckpointMetadata) -> dict[str, Tensor]:
     """The tensors of the described network, without memory, by name."""
-    try:
-        with torch.device("meta"):
-            return dict(build_network(metadata).state_dict())
-    except UserError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    with code_errors(path, metadata), torch.device("meta"):
+        return dict(build_network(metadata).state_dict())

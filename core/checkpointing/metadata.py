@@ -33,6 +33,7 @@ ACCEPT_DATA = "accept-data"  # there, while the run is to resume on changed data
 METADATA_KEY = "segmentarium"
 TRAINING_SPACING = "spacing_mm"  # in the description of the data set
 MEMBERS = "members"  # in the inference settings of an ensemble: name and epoch of each network
+OWN_NETWORK = "own_network"  # in the inference settings: a user's code as it was in training (core.models.own_source)
 REGIONS = "regions"  # in the description of the data set: unions of classes, in the order in which they are painted
 POSTPROCESSING = "postprocessing"  # in the inference settings: rules by class, and how they were decided
 ZIP_MAGIC = b"PK\x03\x04"
@@ -126,6 +127,13 @@ class CheckpointMetadata:
         """Names of the output channels of the network: classes with the background first, or regions."""
         trained = self.trained_regions
         return self.label_space.names if trained is None else trained.names
+
+    @property
+    def network_code(self) -> dict[str, Any]:
+        """Record of the code of a user's own network (:func:`core.models.own_source.describe_code`); empty for others,
+        and in checkpoints of earlier versions."""
+        stored = self.inference.get(OWN_NETWORK)
+        return stored if isinstance(stored, dict) else {}
 
     @property
     def postprocessing(self) -> Postprocessing:

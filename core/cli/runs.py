@@ -70,7 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "queue a run that ended early, or all such runs of a group, to go on from the last checkpoint",
     )
     add_option(resume, "--data", "new folder of the data set, if it was moved", metavar="DATA", default="")
-    add_option(resume, "--force", "go on although the data is not what the run began with", action="store_true")
+    add_option(
+        resume,
+        "--force",
+        "go on although the data, or the code of its network, is not what the run began with",
+        action="store_true",
+    )
     where = "where to train: local, or an engine that engines.toml declares (default: where it was)"
     add_option(resume, "--engine", where, metavar="NAME", default="")
     add(

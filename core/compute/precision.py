@@ -21,8 +21,15 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
-    """The type for sums over many values: float64, or float32 on an Apple GPU, which has no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
+    """The type for sums over many values: float64, or float32 on a GPU without it."""
+    return torch.float64 if has_float64(device) else torch.float32
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64: no Apple GPU does, and not all of Intel's."""
+    if device.type == "xpu":
+        return bool(torch.xpu.get_device_properties(device).has_fp64)
+    return device.type != "mps"
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -41,6 +48,11 @@ def resolve_precision(precision: str, device: torch.device) -> str:
                 "it there"
             )
         return "fp32"
+    if device.type == "xpu" and precision == "fp16" and not has_float64(device):
+        raise DeviceError(
+            "precision: expected auto, bf16 or fp32 on this Intel GPU, got fp16; torch scales the loss in float64, "
+            "which it does not have"
+        )
     if precision != "auto":
         return precision
     if device.type == "xpu":

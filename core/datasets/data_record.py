@@ -337,16 +337,24 @@ class ChangedDataError(DatasetError):
     changes : tuple of str. What differs, as :meth:`DataRecord.changes` names it.
     """
 
+    what, begins = "data", "expected the data that the run began with, found changes"
+
     def __init__(self, changes: Sequence[str]) -> None:
         self.changes = tuple(changes)
         more = f"; and {len(changes) - MAX_CHANGES} more" if len(changes) > MAX_CHANGES else ""
         super().__init__(
-            f"{CHANGED_DATA}: {'; '.join(changes[:MAX_CHANGES])}{more}; restore the earlier files, start a new run, or "
-            "go on knowingly with the data as it is now: runs resume RUN --force"
+            f"{self.begins}: {'; '.join(changes[:MAX_CHANGES])}{more}; restore the earlier files, start a new run, or "
+            f"go on knowingly with the {self.what} as it is now: runs resume RUN --force"
         )
 
 
-CHANGED_DATA = "expected the data that the run began with, found changes"  # begins the message of ChangedDataError
+class ChangedCodeError(ChangedDataError):
+    """The code of a run's network, the user's own, is not what the run began with."""
+
+    what, begins = "code", "expected the code of the network that the run began with, found changes"
+
+
+CHANGED = (ChangedDataError.begins, ChangedCodeError.begins)  # begin the messages of a run that may go on all the same
 
 
 def label_texts(labels: LabelSpace) -> tuple[str, ...]:

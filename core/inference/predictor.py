@@ -32,6 +32,7 @@ from core.inference.uncertainty import PassUncertainty, PredictionMaps
 from core.inference.voxel_size import ExpectedVoxelSize
 from core.labels import LabelSpace
 from core.laterality import averaged_sides, unknown_sides
+from core.models.own_source import code_change, failure_in_code, with_code_change
 from core.types import ProgressCallback, Size3, SpacingMm
 
 MODES = ("auto", "tiles", "whole")
@@ -144,6 +145,10 @@ class Predictor:
         """Input channels of the network, in order."""
         return self.metadata.modalities
 
+    @property
+    def _network_name(self) -> str:
+        return self.metadata.train_config.model.model
+
     def passes_of(self, image: SubjectImage) -> int:
         """Number of passes of an image: 2 where it is averaged with the mirrored one."""
         return 2 if self.options.mirror and (image.oriented or not self.options.swapped) else 1
@@ -241,14 +246,25 @@ class Predictor:
 
     @contextmanager
     def _memory_errors(self) -> Iterator[None]:
-        """Raises :class:`DeviceError` where the memory does not suffice."""
+        """Raises :class:`DeviceError` where the memory does not suffice, and :class:`ConfigError` for an error in the
+        code of a user's own network."""
         try:
             yield
         except (MemoryError, RuntimeError) as error:
             explained = out_of_memory_error(error, self.device, suggestion=lambda: OUT_OF_MEMORY_ADVICE)
-            if explained is None:
-                raise
-            raise explained from error
+            if explained is not None:
+                raise explained from error
+            self._explain_own_code(error)
+            raise
+        except Exception as error:
+            self._explain_own_code(error)
+            raise
+
+    def _explain_own_code(self, error: Exception) -> None:
+        """Raises :class:`ConfigError` for an error in the code of a user's own network."""
+        failure = str(error) if isinstance(error, ConfigError) else failure_in_code(self._network_name, error)
+        if failure:
+            raise ConfigError(with_code_change(failure, self._network_name, self.metadata.network_code)) from error
 
     def _check_resampled_size(self, shape: Size3, spacing_mm: SpacingMm) -> None:
         """Refuse an image that resampling would make too large for the memory, before the kernel ends the process."""
@@ -278,7 +294,8 @@ class Predictor:
 
     def warnings(self, subject: LoadedSubject) -> tuple[str, ...]:
         """Reasons why a subject, read with the modalities of the network, may be segmented wrongly."""
-        found = [self.expected.warning(subject.geometry.spacing_mm, resample=self.target_mm is not None)]
+        found = [code_change(self._network_name, self.metadata.network_code)]
+        found += [self.expected.warning(subject.geometry.spacing_mm, resample=self.target_mm is not None)]
         if not subject.geometry.oriented:
             found.append(unknown_sides(self.labels.names))
         if self.options.mirror and not self.options.swapped:

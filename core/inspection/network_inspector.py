@@ -18,10 +18,11 @@ import dataclasses
 import json
 import select
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from core.config import ModelConfig, TrainConfig
 from core.errors import UserError
+from core.processes import reserve_stdout
 from core.types import triple
 
 IDLE_S = 120.0
@@ -50,14 +51,14 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     return {"parameters": trace.parameters, "forward_gflop": trace.forward_gflop, "stages": stages}
 
 
-def main() -> None:
+def main(answers: TextIO = sys.stdout) -> None:
     """Answer questions until the end of the input, or until none has come for two minutes."""
     import torch
 
     torch.set_num_threads(1)
     while select.select([sys.stdin], [], [], IDLE_S)[0] and (line := sys.stdin.readline()):
-        sys.stdout.write(json.dumps(_reply(json.loads(line))) + "\n")
-        sys.stdout.flush()
+        answers.write(json.dumps(_reply(json.loads(line))) + "\n")
+        answers.flush()
 
 
 def _reply(question: dict[str, Any]) -> dict[str, Any]:
@@ -70,4 +71,4 @@ def _reply(question: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    main(reserve_stdout())

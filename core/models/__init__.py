@@ -7,6 +7,7 @@ A new network takes a module ``NAME.py`` with the :class:`core.models.blocks.Seg
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 
 from core.config import ModelConfig
@@ -17,21 +18,20 @@ from core.models.architecture import Architecture
 from core.models.architectures import ARCHITECTURES
 
 MODELS: dict[str, Architecture] = {entry.name: entry for entry in ARCHITECTURES}
+_KNOWN = {name: entry for entry in ARCHITECTURES for name in (entry.name, *entry.aliases)}
 
 
 def architecture(name: str) -> Architecture:
-    """Look up an architecture by its name, one of its aliases, or the name of a user's network.
+    """Look up an architecture by its name, one of its aliases, or the name of a user's network; case matters only to
+    the latter.
 
     Raises
     ------
     ConfigError
         If there is none of that name.
     """
-    if name in MODELS:
-        return MODELS[name]
-    for entry in MODELS.values():
-        if name in entry.aliases:
-            return entry
+    if name in _KNOWN:
+        return _KNOWN[name]
     if own_networks.is_file_reference(name):
         raise ConfigError(
             f"model: expected the name of a network, got the file {name!r}; code is run only from files that you name "
@@ -40,10 +40,21 @@ def architecture(name: str) -> Architecture:
     own = own_networks.find(name)
     if own is not None:
         return own
+    lowered = {known.lower(): entry for known, entry in _KNOWN.items()}
+    if name.lower() in lowered:
+        return lowered[name.lower()]
+    near = _near(name)
+    meant = f" (did you mean {' or '.join(near)}?)" if near else ""
     raise ConfigError(
-        f"model: expected one of {', '.join(MODELS)}; got {name!r}. If that is a network of your own, name its file: "
-        f"--model {own_networks.FORM}, or {own_networks.NETWORKS_VARIABLE}"
+        f"model: expected one of {', '.join(MODELS)}; got {name!r}{meant}. If that is a network of your own, name its "
+        f"file: --model {own_networks.FORM}, or {own_networks.NETWORKS_VARIABLE}"
     )
+
+
+def _near(name: str) -> list[str]:
+    """Names and aliases of networks, the user's among them, that are like a name."""
+    known = {other.lower(): other for other in (*_KNOWN, *architectures())}
+    return [known[other] for other in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.7)]
 
 
 def architectures() -> dict[str, Architecture]:
@@ -59,8 +70,7 @@ def name_own_network(reference: str) -> str:
     ConfigError
         If there is no such class, or its name belongs to another network.
     """
-    taken = {name for entry in MODELS.values() for name in (entry.name, *entry.aliases)}
-    return own_networks.name_network(reference, taken)
+    return own_networks.name_network(reference, _KNOWN)
 
 
 def unused_model_options(name: str) -> set[str]:

@@ -20,7 +20,8 @@ from core.errors import ConfigError, UserError
 from core.models import architecture, name_own_network
 from core.models.blocks import NetworkOutput
 from core.models.build import build_model
-from core.models.own_networks import is_file_reference
+from core.models.own_networks import KEPT, is_file_reference
+from core.processes import reserve_stdout
 
 if TYPE_CHECKING:
     from core.models.blocks import SegmentationNetwork
@@ -201,11 +202,13 @@ def _some(names: Sequence[str] | dict[str, torch.dtype]) -> str:
 
 
 def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ConfigError) else f"{type(error).__name__}: {text}"
 
 
 def main(arguments: Sequence[str] | None = None, show: Callable[[str], object] = sys.stdout.write) -> int:
-    """Check the network that the user names; returns the exit status."""
+    """Check the network that the user names; returns the exit status. ``show`` gets the problem, or that there is none,
+    which proves that the check came to its end."""
     parser = argparse.ArgumentParser(prog="python -m core.models.contract", description=__doc__)
     parser.add_argument("network", metavar="FILE.py:CLASS", help="a file and its class, or the name of a network")
     reference = parser.parse_args(arguments).network
@@ -217,9 +220,9 @@ def main(arguments: Sequence[str] | None = None, show: Callable[[str], object] =
     except UserError as error:
         show(f"{error}\n")
         return 1
-    show(f"{name}: keeps the contract of networks\n")
+    show(f"{name}: {KEPT}\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(show=reserve_stdout().write))

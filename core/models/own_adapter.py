@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NoReturn, TextIO
 
 from torch import Tensor, nn
 
@@ -16,6 +21,8 @@ from core.config import ModelConfig
 from core.errors import ConfigError
 from core.models.architecture import Architecture
 from core.models.blocks import NetworkOutput, SegmentationNetwork, StageModule
+
+LIMIT_S = 120.0  # longest import or construction of a network, with the packages that it imports, on a loaded machine
 
 
 def build_own(entry: Architecture, config: ModelConfig, in_channels: int, classes: int) -> SegmentationNetwork:
@@ -34,17 +41,22 @@ def build_own(entry: Architecture, config: ModelConfig, in_channels: int, classe
     """
     where = entry.path or entry.module
     try:
-        module = _load(Path(entry.path)) if entry.path else importlib.import_module(entry.module)
-        network_class = getattr(module, entry.class_name)
-    except Exception as error:
-        raise ConfigError(f"model: {where}: importing it failed: {type(error).__name__}: {error}") from error
+        with _contained():
+            module = _load(Path(entry.path)) if entry.path else importlib.import_module(entry.module)
+            network_class = getattr(module, entry.class_name)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(
+            f"model: {where}: importing it failed: {type(error).__name__}: {error}; correct the file, or restore it as "
+            "it was"
+        ) from error
     if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
         raise ConfigError(f"model: {where}: expected {entry.class_name} to be a torch.nn.Module")
     try:
-        if issubclass(network_class, SegmentationNetwork):
-            return network_class(config, in_channels, classes)
-        return OwnNetwork(config, in_channels, classes, network_class)
-    except Exception as error:
+        with _contained():
+            if issubclass(network_class, SegmentationNetwork):
+                return network_class(config, in_channels, classes)
+            return OwnNetwork(config, in_channels, classes, network_class)
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"model: {where}: {entry.class_name} cannot be built for {in_channels} modalities and {classes} classes: "
             f"{type(error).__name__}: {error}"
@@ -72,7 +84,7 @@ class OwnNetwork(SegmentationNetwork):
 
         Raises
         ------
-        ValueError
+        ConfigError
             If the user's module returns something else.
         """
         image, crop = self.pad(image)
@@ -80,7 +92,8 @@ class OwnNetwork(SegmentationNetwork):
         logits = output.logits if isinstance(output, NetworkOutput) else output
         expected = (image.shape[0], self.classes, *image.shape[2:])
         if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
-            raise ValueError(_wrong_shape(output, logits, expected, image))
+            where = getattr(sys.modules.get(type(self.network).__module__), "__file__", None) or self.config.model
+            raise ConfigError(f"model: {where}: {_wrong_shape(output, logits, expected, image)}")
         if isinstance(output, NetworkOutput) and self.training:
             return NetworkOutput(crop(logits), output.extras)
         return crop(logits)
@@ -106,6 +119,47 @@ def _wrong_shape(output: object, logits: object, expected: tuple[int, ...], imag
     return text
 
 
+@contextlib.contextmanager
+def _contained() -> Iterator[None]:
+    """Import or build code of the user: it prints to standard error, does not end the process, and is interrupted after
+    a time (where the system has timers of signals, in the main thread)."""
+    real_exit = os._exit
+    os._exit = _refuse_exit
+    try:
+        with contextlib.redirect_stdout(sys.stderr), _time_limit():
+            yield
+    finally:
+        os._exit = real_exit
+
+
+def _refuse_exit(status: int) -> NoReturn:
+    raise SystemExit(f"os._exit({status})")
+
+
+@contextlib.contextmanager
+def _time_limit() -> Iterator[None]:
+    """Raises :class:`TimeoutError` in what takes longer than :data:`LIMIT_S`."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise TimeoutError(f"it took longer than {LIMIT_S:.0f} s: look for code that waits or never ends")
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _print_to_stderr(*values: object, file: TextIO | None = None, **options: Any) -> None:
+    """``print`` of the modules of users: standard output belongs to the answers of commands."""
+    print(*values, file=sys.stderr if file is None else file, **options)
+
+
 def _load(path: Path) -> ModuleType:
     """Import a file as a module of its own; it may import modules from its folder."""
     name = f"segmentarium_own_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
@@ -115,6 +169,7 @@ def _load(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    module.__dict__["print"] = _print_to_stderr
     sys.modules[name] = module  # dataclasses look their module up there
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))

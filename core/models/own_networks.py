@@ -34,6 +34,8 @@ from core.models.architecture import Architecture, multiple_of
 NETWORKS_VARIABLE = "SEGMENTARIUM_NETWORKS"
 ENTRY_POINTS = "segmentarium.networks"
 FORM = "path/to/file.py:ClassName"
+KEPT = "keeps the contract of networks"  # what the check prints of a network without problems
+CHECK = "python -m core.models.contract"  # checks a network, and adds it to the list
 
 
 def is_file_reference(text: str) -> bool:
@@ -96,6 +98,11 @@ def find(name: str) -> Architecture | None:
     """
     path = _files().get(name)
     if path is not None:
+        if not path.is_file():
+            raise ConfigError(
+                f"model: {path}: the file of the network {name} is gone, or its disk is not there; put it back, or "
+                f"name the place where it is now: --model {FORM}; for the pages: {CHECK} {FORM}"
+            )
         return _from_file(path, name)
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         if point.name == name:
@@ -113,22 +120,6 @@ def available() -> list[Architecture]:
         with contextlib.suppress(ConfigError):
             found.append(find(name))
     return [entry for entry in found if entry is not None]
-
-
-def code_files(entry: Architecture) -> list[Path]:
-    """The Python files on which a user's network may depend: its own, or all of the package of its entry point; empty
-    for a network of the program."""
-    if not entry.own:
-        return []
-    if entry.path:
-        return [Path(entry.path)]
-    spec = importlib.util.find_spec(entry.module.partition(".")[0])
-    if spec is None:
-        return []
-    folders = spec.submodule_search_locations
-    if folders is None:
-        return [Path(spec.origin)] if spec.origin else []
-    return sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
 
 
 def _files() -> dict[str, Path]:

@@ -15,6 +15,7 @@ from core.config import TrainConfig
 from core.errors import ConfigError, RunError
 from core.losses import check_loss
 from core.models import architecture, check_packages
+from core.models.own_networks import KEPT
 from core.paths import DEMO, dataset_folder
 from core.processes import module_command, run_limited
 from core.runs.catalog import find_checkpoint, update_index
@@ -22,6 +23,7 @@ from core.runs.engines import local
 from core.runs.engines.engine import EngineError, UnansweredError
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import settings_of
+from core.runs.recorded_code import check_recorded_code
 from core.runs.run_actions import what_to_do
 from core.runs.store import folder as files
 from core.runs.store.engine_records import LOCAL, EngineRecord, change_engine, engine_of, read_engine, write_engine
@@ -142,7 +144,7 @@ def resume(
     run_id : str. The run.
     worker : str. Module of the trainer process.
     data : str. New folder of the data set, if it was moved; empty for that of the configuration.
-    force : bool. Whether the run resumes on data that is not what it began with.
+    force : bool. Whether the run resumes on data, or with code of its network, that is not what it began with.
     engine : str. Name of the engine; empty for that on which it was.
 
     Raises
@@ -152,6 +154,8 @@ def resume(
     ChangedDataError
         If names and headers show that the data is not what the run began with. Voxels are compared by the trainer,
         which reads them.
+    ChangedCodeError
+        If the code of a user's own network is not what the run began with.
     """
     folder = files.run_folder(root, run_id)
     engine = engine or engine_of(read_engine(folder))
@@ -180,6 +184,7 @@ def _queue_again(folder: Path, engine: str, data: str, force: bool) -> None:
             config = config.with_values({"path": DEMO if data == DEMO else os.path.abspath(Path(data).expanduser())})
         if not force and any((folder / name).exists() for name in (files.LAST, files.PREVIOUS)):
             _check_recorded_data(folder, config)
+            check_recorded_code(folder, config)
         if data:
             files.write_json(folder / files.CONFIG, config.to_json())
         if force:
@@ -341,8 +346,9 @@ def check_network(config: TrainConfig) -> None:
                 f"model: {entry.name}: expected its check to end within {CHECK_NETWORK_S:.0f} s, it was killed; check "
                 f"for code in {entry.path or entry.module} that waits or never ends, and for too large default sizes"
             )
-        if done.returncode:
-            raise ConfigError(done.stdout.strip() or f"model: {entry.name}: checking it failed: {done.stderr[-2000:]}")
+        if done.returncode or not done.stdout.rstrip().endswith(KEPT):
+            ended = f"its check ended with status {done.returncode} before it was done; {done.stderr[-2000:].strip()}"
+            raise ConfigError(done.stdout.strip() or f"model: {entry.path or entry.module}: {ended}")
 
 
 def _initial_checkpoint(root: Path, text: str) -> str:

@@ -154,7 +154,8 @@ class StreamedSubjects:
         pinned = self.device.type == "cuda"
         images = crop_patches(self._images, locations, size, torch.float16 if copies else torch.float32, pinned)
         labels = crop_patches(self._labels, locations, size, torch.uint8, pinned)
-        return images.to(self.device, non_blocking=True).float(), labels.to(self.device, non_blocking=True)
+        # From other than pinned memory an asynchronous copy may read what has been freed or written to since.
+        return images.to(self.device, non_blocking=pinned).float(), labels.to(self.device, non_blocking=pinned)
 
     def close(self) -> None:
         if self._store is not None:
@@ -163,7 +164,7 @@ class StreamedSubjects:
     def _to_device(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cuda":
             return tensor.contiguous().pin_memory().to(self.device, non_blocking=True)
-        return tensor.clone()
+        return tensor.clone().to(self.device)
 
 
 def resident_or_streamed(

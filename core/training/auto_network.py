@@ -15,7 +15,7 @@ from typing import Any
 from core.config import TrainConfig
 from core.formatting import format_size
 from core.inference.tile_grid import number_of_tiles
-from core.models import size_divisor
+from core.models import architecture, size_divisor
 from core.presets import preset
 from core.training.plan import DEVICE_KINDS, fit_sub_volume, median_shape
 from core.training_place import TrainingPlace
@@ -115,7 +115,7 @@ class FittedNetwork:
 
 def fit_network(config: TrainConfig, work: Work, shapes: list[Size3]) -> FittedNetwork:
     """The widest network that the steps suffice for, and its sub-volume."""
-    given = config.model.model != "unet3d"
+    given = architecture(config.model.model).name != "unet3d"
 
     def estimate(width: Width) -> _Estimate:
         model = config.model if given else config.with_values(width.values).model

@@ -16,7 +16,7 @@ from torch import nn
 
 from core.checkpointing.checkpoint import Checkpoint, copy_matching_weights, load, load_latest
 from core.checkpointing.foreign_weights import read_foreign_weights
-from core.checkpointing.metadata import is_torch_file
+from core.checkpointing.metadata import ACCEPT_DATA, is_torch_file
 from core.compute.allocator import retain_freed_memory
 from core.compute.determinism import deterministic
 from core.compute.device import (
@@ -30,11 +30,13 @@ from core.compute.device import (
 from core.compute.distributed import DistributedContext, init_process_group
 from core.compute.precision import resolve_precision
 from core.config import TrainConfig
+from core.datasets.data_record import ChangedCodeError
 from core.datasets.parallel_preparation import Resources
 from core.errors import ConfigError
 from core.events import Ended, Listener, Note
 from core.formatting import format_count
 from core.models.build import build_model
+from core.models.own_source import code_change
 from core.sampling.streaming import SubjectStore
 from core.training.plan import StepCost, TrainingPlan, make_plan, suggest_smaller
 from core.training.recorded_data import DataCheck
@@ -171,6 +173,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         plan, cost = _resolve_plan(inputs.config, data, device)
         if last is not None:
             check_unchanged(last.metadata, data, plan, inputs.folder)
+            _check_code(last, inputs)
         for note in (*(inputs.config.reasons if last is None else ()), *spacing_notes(data, plan)):
             inputs.listener(Note(note))
         memory = _MemoryPlan.make(plan, cost, data, machine)
@@ -240,6 +243,21 @@ def _explained_out_of_memory(
         if explained is None:
             raise
         raise explained from error
+
+
+def _check_code(last: Checkpoint, inputs: RunInputs) -> None:
+    """Compare the code of a user's own network with that of the checkpoint.
+
+    Raises
+    ------
+    ChangedCodeError
+        If it has changed, unless the change was accepted (``runs resume --force``).
+    """
+    change = code_change(inputs.config.model.model, last.metadata.network_code)
+    if change and not (inputs.folder / ACCEPT_DATA).exists():
+        raise ChangedCodeError([change])
+    if change:
+        inputs.listener(Note(f"resumed all the same: {change}"))
 
 
 def _stopped_while_preparing(last: Checkpoint | None) -> Ended:

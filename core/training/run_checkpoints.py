@@ -100,4 +100,5 @@ class RunCheckpoints:
         }
         if self.training_step.scaler.is_enabled():
             progress["grad_scaler"] = self.training_step.scaler.state_dict()
-        return replace(self.task.metadata, progress=progress, inference=dict(self.state.inference))
+        inference = {**self.state.inference, **self.task.metadata.inference}  # the code is that of now, also resumed
+        return replace(self.task.metadata, progress=progress, inference=inference)

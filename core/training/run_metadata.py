@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.checkpointing.metadata import LAST, REGIONS, TRAINING_SPACING, CheckpointMetadata
+from core.checkpointing.metadata import LAST, OWN_NETWORK, REGIONS, TRAINING_SPACING, CheckpointMetadata
 from core.checkpointing.training_spacing import TrainingSpacing
 from core.datasets.splits import Split, adapted_folds
 from core.errors import CheckpointError
 from core.events import FORECAST_FACT
 from core.formatting import format_count, format_list, format_size
+from core.models.own_source import describe_code
 from core.training.plan import StepCost, TrainingPlan, kept_epochs_in_words
 from core.training.run_data import RunData
 
@@ -19,6 +20,7 @@ NOTHING_HELD_OUT = "no subject: no Dice is measured, and the weights at the end 
 def checkpoint_metadata(data: RunData, plan: TrainingPlan) -> CheckpointMetadata:
     """Metadata of the run's checkpoints."""
     dataset, split = data.dataset, data.split
+    code = describe_code(plan.config.model.model)
     return CheckpointMetadata(
         config=plan.config.to_json(),
         labels=data.labels.to_json(),
@@ -35,6 +37,7 @@ def checkpoint_metadata(data: RunData, plan: TrainingPlan) -> CheckpointMetadata
         },
         split={"train": list(split.train), "val": list(split.val), "test": list(split.test)},
         normalisation=plan.normaliser.to_json(),
+        inference={OWN_NETWORK: code} if code else {},
     )
 
 

@@ -219,7 +219,7 @@ def test_changed_data_is_resumed_on_request(checkpoints: Path, monkeypatch: pyte
     app = click(open_page("runs"), "Resume")
     assert "voxel size 1 x 1 x 1 mm to 2 x 2 x 2 mm" in texts(app)
     assert runs.get_run(checkpoints, run).state.state == "stopped"
-    click(app, "Resume on this data")
+    click(app, "Resume on these files")
     assert runs.get_run(checkpoints, run).state.state == "queued"
     assert (checkpoints / run / ACCEPT_DATA).exists()
 

@@ -109,7 +109,8 @@ def write_balls(folder: Path, subjects: int = 6, channels: int = 1, flipped: boo
 
 
 def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **metadata: Any) -> str:
-    """A run with an untrained network, whose segmentations are meaningless but reproducible; returns its id."""
+    """A run with an untrained network, ``model`` among the values of its metadata or a U-Net, whose segmentations are
+    meaningless but reproducible; returns its id."""
     import torch
 
     from core.checkpointing.checkpoint import Checkpoint, build_network, save
@@ -118,7 +119,7 @@ def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **metadata
     from core.runs.launch import create_run
 
     labels = LabelSpace.from_raw(dict(enumerate(CLASSES)))
-    config = tiny(path="somewhere", sub_volume=(16, 16, 16))
+    config = tiny(path="somewhere", sub_volume=(16, 16, 16), model=metadata.pop("model", "unet3d"))
     described = CheckpointMetadata(config.to_json(), labels.to_json(), modalities, None, **metadata)
     torch.manual_seed(0)
     folder = create_run(root, config, name)

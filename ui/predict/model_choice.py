@@ -15,6 +15,7 @@ from ui.shared import cache, formatting
 from ui.shared.errors import error_box
 from ui.shared.model_choice import choose_model
 from ui.shared.navigation import page
+from ui.shared.network_code import show_code_changes
 from ui.shared.paths import runs_root
 from ui.shared.state import load_from_url, save_to_url
 
@@ -59,6 +60,8 @@ def choose_network() -> Network | None:
         path = _choose_checkpoint()
         argument = path.name if path and uploads.is_uploaded(path) else str(path)
         network = _read(argument, path.name, path) if path else None
+        if path is not None:
+            show_code_changes(path)
     if network is not None:
         st.caption(formatting.plain(_summary(network.metadata)))
     return network

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from core import runs
-from core.datasets.data_record import CHANGED_DATA, MAX_CHANGES, ChangedDataError
+from core.datasets.data_record import CHANGED, MAX_CHANGES, ChangedDataError
 from core.errors import UserError
 from core.hosts import host_name
 from core.runs import RunSummary
@@ -49,11 +49,12 @@ def header(root: Path, run: RunSummary, *, review: bool = True) -> None:
         _rename(root, run)
         if not run.state.active and not (state == "queued" and run.engine is not None):
             _delete(root, run)
-    if changes := st.session_state.get(_refused_key(run)):
+    if refused := st.session_state.get(_refused_key(run)):
+        changed, changes = refused
         what = "; ".join(formatting.plain(change) for change in changes[:MAX_CHANGES])
         st.warning(
-            f"The data of this run has changed since it began: {what}. Restore the earlier files, or resume on the "
-            "changed data.",
+            f"The {changed} of this run has changed since it began: {what}. Restore the earlier files, or resume on "
+            f"the changed {changed}.",
             icon=":material/warning:",
         )
 
@@ -103,16 +104,16 @@ def _resume(root: Path, run: RunSummary, kind: Literal["primary", "secondary"]) 
         try:
             runs.resume(root, run.id, engine=engine)
         except ChangedDataError as error:
-            st.session_state[refused] = error.changes
+            st.session_state[refused] = error.what, error.changes
         except UserError as error:
             error_box(error)
         else:
             st.session_state.pop(refused, None)
             st.rerun()
-    if refused in st.session_state or run.state.message.startswith(CHANGED_DATA):
-        with st.popover("Resume on changed data", icon=":material/warning:", key=f"resume-anyway-{run.id}"):
+    if refused in st.session_state or run.state.message.startswith(CHANGED):
+        with st.popover("Resume all the same", icon=":material/warning:", key=f"resume-anyway-{run.id}"):
             st.write("The run goes on with the files as they are now; its log and record keep what has changed.")
-            if st.button("Resume on this data", type="primary", key=f"resume-anyway-now-{run.id}"):
+            if st.button("Resume on these files", type="primary", key=f"resume-anyway-now-{run.id}"):
                 st.session_state.pop(refused, None)
                 attempt(partial(runs.resume, force=True, engine=engine), root, run.id)
 

@@ -9,6 +9,7 @@ import streamlit as st
 
 from core.runs import matching_ids
 from ui.shared.cache import Model
+from ui.shared.network_code import show_code_changes
 from ui.shared.query_params import query_params
 from ui.shared.state import MODEL, load_from_url, save_to_url
 
@@ -20,7 +21,7 @@ def choose_model(
     label_visibility: Literal["visible", "collapsed"] = "visible",
     width: int | Literal["stretch"] = "stretch",
 ) -> Model:
-    """Render the select box and return the chosen model.
+    """Render the select box and return the chosen model; below it a warning where the code of its network has changed.
 
     Parameters
     ----------
@@ -45,4 +46,5 @@ def choose_model(
     )
     model = models.get(key) or models[default]
     save_to_url(MODEL, model.key)
+    show_code_changes(model.path)
     return model

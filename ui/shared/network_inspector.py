@@ -25,8 +25,14 @@ from core.config import ModelConfig, TrainConfig
 from core.errors import UserError
 from core.files import atomic_write
 from core.models import architecture
-from core.models.own_networks import code_files
-from core.processes import PROJECT, JsonLinesChild, start_json_lines_module
+from core.models.own_source import code_files
+from core.processes import (
+    PROJECT,
+    JsonLinesChild,
+    LimitExceededError,
+    ProcessLimits,
+    start_json_lines_module,
+)
 from core.training.plan import StepCost, TrainingPlan
 from core.types import Size3
 from ui.shared.hashes import files_hash, short_hash
@@ -37,8 +43,10 @@ Answer = TypeVar("Answer")
 FOLDER = "networks"
 MAX_WAITING = 32  # questions; older ones are dropped, since their pages were left
 ERROR_S = 30.0  # for which an error is shown before the question is asked again
+OWN_CODE_ERROR_S = 600.0  # the same of code of users; it is asked at once when the code has changed
 POLL_S = 0.2  # between looks at an answer that is worked out
 MAX_WAIT_S = 120.0
+OWN_CODE_S, OWN_CODE_BYTES = 60.0, 8 * 10**9  # longest answer about a user's own network, and its memory
 PACKAGES = ("torch", "monai", "numpy")
 
 
@@ -57,18 +65,20 @@ def _start_child() -> subprocess.Popen[str]:
 
 
 CHILD = JsonLinesChild(_start_child)  # one for the whole web server
+OWN_CODE_CHILD = JsonLinesChild(_start_child)  # for code of users, which may never end
 
 
 class NetworkInspector:
-    """Answers from disk, and a thread that gets the others from the child process.
+    """Answers from disk, and a thread that gets the others from a child process.
 
     Parameters
     ----------
     folder : Path. Where answers are kept; errors are forgotten after a while.
+    child : JsonLinesChild. The process that answers.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, child: JsonLinesChild = CHILD) -> None:
+        self.folder, self._child = folder, child
         self._decided_by = _code_digest()
         self._waiting: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._errors: dict[str, tuple[float, str]] = {}
@@ -90,7 +100,7 @@ class NetworkInspector:
             return answer
         with self._lock:
             failed_at, error = self._errors.get(key, (-math.inf, ""))
-        if time.monotonic() - failed_at < ERROR_S:
+        if time.monotonic() - failed_at < (OWN_CODE_ERROR_S if question.get("code") else ERROR_S):
             raise EstimateError(error)
         self._enqueue(key, question)
         return None
@@ -121,12 +131,7 @@ class NetworkInspector:
                     return
                 key = next(reversed(self._waiting))
                 question = self._waiting[key]
-            # A file of the user's may have changed since the process read it.
-            reply = CHILD.ask(question, anew=bool(question.get("code")))
-            if reply is None:
-                reply = {
-                    "error": f"the estimate of the network failed: its process ended with status {CHILD.returncode}"
-                }
+            reply = self._reply(question)
             error = str(reply.get("error", ""))
             if not error:
                 try:
@@ -139,6 +144,21 @@ class NetworkInspector:
                 if error:
                     self._errors[key] = time.monotonic(), error
                 self._news.notify_all()
+
+    def _reply(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The reply of the child process, or an error in its place."""
+        if not question.get("code"):
+            reply = self._child.ask(question)
+        else:
+            limits = lambda fresh: ProcessLimits(OWN_CODE_BYTES, OWN_CODE_S)  # noqa: E731
+            try:  # anew: a file of the user's may have changed since the process read it
+                reply = self._child.ask(question, limits, anew=True)
+            except LimitExceededError as error:
+                return {"error": f"{_whose(question)}: estimating it took {error}; look for code that never ends"}
+        if reply is None:
+            ended = f"its process ended with status {self._child.returncode}"
+            return {"error": f"{_whose(question)}: the estimate of the network failed: {ended}"}
+        return reply
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the next answer, at most for a time."""
@@ -167,7 +187,7 @@ def step_cost(plan: TrainingPlan, ignore: bool = False) -> StepCost | None:
             "precision": config.run.precision,
         }
     )
-    answer = _inspector(cache_root() / FOLDER).ask(
+    answer = _ask(
         {
             "question": "training_step",
             "config": decisive.to_json(),
@@ -191,7 +211,7 @@ def network_description(config: ModelConfig, in_channels: int, classes: int, siz
     UserError
         If the network cannot be built.
     """
-    return _inspector(cache_root() / FOLDER).ask(
+    return _ask(
         {
             "question": "network",
             "model": TrainConfig(model=config).to_json()["model"],
@@ -219,9 +239,25 @@ def wait_for(answer: Callable[[], Answer | None], on_wait: Callable[[], object])
     return found
 
 
+def _ask(question: dict[str, Any]) -> dict[str, Any] | None:
+    inspector = _own_code_inspector if question["code"] else _inspector
+    return inspector(cache_root() / FOLDER).ask(question)
+
+
+def _whose(question: dict[str, Any]) -> str:
+    """The network of a question, as errors begin."""
+    model = question["config"]["model"] if "config" in question else question["model"]
+    return f"model: {model['model']}"
+
+
 @st.cache_resource(show_spinner=False)
 def _inspector(folder: Path) -> NetworkInspector:
     return NetworkInspector(folder)
+
+
+@st.cache_resource(show_spinner=False)
+def _own_code_inspector(folder: Path) -> NetworkInspector:
+    return NetworkInspector(folder, OWN_CODE_CHILD)
 
 
 def _own_code(name: str) -> str:

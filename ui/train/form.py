@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -203,6 +204,9 @@ def _widget_value(spec: FieldSpec, value: Any) -> Any:
         return list(value)
     if spec.type is int and spec.is_special(value):
         return None
+    if spec.name == "model":
+        with contextlib.suppress(ConfigError):  # its name where it is known by another one
+            return architecture(value).name
     if spec.choices or spec.type in (bool, int) or spec.name == "model":
         return value
     return _text(spec, value)

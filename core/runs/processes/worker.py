@@ -22,6 +22,7 @@ from pathlib import Path
 from core.config import TrainConfig
 from core.errors import LostProcessError, RunError, UserError
 from core.events import Ended, Event, Listener, Segmented
+from core.models.own_source import failure_in_code
 from core.runs.processes.kept_predictions import keep_predictions
 from core.runs.processes.torchrun_launcher import (
     MAX_RESTARTS,
@@ -127,7 +128,8 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
     except Exception as error:  # noqa: BLE001 - a bug: the run has failed, its log holds the traceback
         close()
         files.append_log(folder, traceback.format_exc())
-        recorder.end("failed", _describe(error))
+        network = files.read_config_or_default(folder).model.model
+        recorder.end("failed", failure_in_code(network, error) or _describe(error))
         return 1 if context is None else 0
     close()
     if ended.reason == "stopped":

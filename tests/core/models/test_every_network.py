@@ -303,6 +303,7 @@ def test_other_values_cover_every_option() -> None:
 def test_names_of_the_library_are_found(alias: str, name: str) -> None:
     assert architecture(alias) is MODELS[name]
     assert resolve(ModelConfig(alias)).model == name
+    assert architecture(alias.lower()) is architecture(alias.title()) is MODELS[name], "in any case"
 
 
 def test_names_and_aliases_are_unique() -> None:

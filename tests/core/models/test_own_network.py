@@ -19,6 +19,7 @@ from core.errors import CheckpointError, ConfigError
 from core.models import architecture, architectures, name_own_network, own_networks, size_divisor
 from core.models.build import build_model
 from core.models.contract import check_network, main
+from core.models.own_source import code_files
 from core.paths import project_root
 
 LINEAR = """
@@ -246,8 +247,8 @@ def test_entry_point_of_an_installed_package_is_found(tmp_path: Path, monkeypatc
     assert architecture("Added").own and "Added" in architectures()  # without an import of the package
     (package / "blocks").mkdir()
     (package / "blocks" / "unit.py").write_text("")
-    files = {path.relative_to(package).as_posix() for path in own_networks.code_files(architecture("Added"))}
+    files = {path.relative_to(package).as_posix() for path in code_files(architecture("Added"))}
     assert files == {"__init__.py", "linear.py", "blocks/unit.py"}, "an estimate depends on all of the package"
-    assert not own_networks.code_files(architecture("unet3d"))
+    assert not code_files(architecture("unet3d"))
     (package / "__init__.py").write_text("")
     assert build_model(ModelConfig("Added"), 1, 2)(torch.zeros(1, 1, 3, 4, 5)).shape == (1, 2, 3, 4, 5)

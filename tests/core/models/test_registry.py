@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -76,9 +77,28 @@ def test_every_network_is_described_in_the_documentation() -> None:
     assert not [name for name in MODELS if f"**`{name}`**" not in text]
 
 
-def test_unknown_architecture_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model: .*unet3d, vnet.*'resnet'"):
-        build_model(ModelConfig("resnet"), 2, 4)
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("vnett", "vnet or VNET2"),
+        ("Unet_3D", "unet3d or unet2d"),
+        ("DENSENET4", "DENSENET1 or DENSENET2 or DENSENET3"),
+        ("swin-unetr", "swin_unetr"),
+        ("transformer", ""),
+    ],
+)
+def test_unknown_architecture_is_refused_with_names_like_it(text: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=r"model: .*unet3d, vnet") as raised:
+        build_model(ModelConfig(text), 2, 4)
+    meant = str(raised.value).partition(f"{text!r}")[2].partition(". If")[0]
+    assert set(meant.removeprefix(" (did you mean ").removesuffix("?)").split(" or ")) == set(near.split(" or "))
+
+
+def test_table_of_the_library_in_the_documentation_is_that_of_the_registry() -> None:
+    text = (project_root() / "docs" / "networks.md").read_text("utf-8").partition("## Names of MedicalZooPytorch")[2]
+    rows = [[re.findall("`([^`]+)`", cell) for cell in row.split("|")[1:3]] for row in text.splitlines()]
+    documented = {alias: name for row in rows if len(row) == 2 for alias, name in zip(*row, strict=True)}
+    assert documented == {alias: name for name, entry in MODELS.items() for alias in entry.aliases}
 
 
 def test_registry_needs_no_torch_and_every_entry_says_what_it_is() -> None:

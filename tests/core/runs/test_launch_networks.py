@@ -51,11 +51,21 @@ def own_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("own_names")
 def test_network_of_the_user_is_tried_out_in_a_process_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "net.py"
-    path.write_text(NETWORK.format(index=""))
+    path.write_text("print('hello')\n" + NETWORK.format(index=""))
     name = name_own_network(f"{path}:Net")
     assert resolved(tmp_path, name).model.model == "Net"
     path.write_text(NETWORK.format(index="[:, :1]"))
     with pytest.raises(ConfigError, match=r"Net breaks the contract of networks(.|\n)*expected logits of shape"):
+        resolved(tmp_path, name)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("own_names")
+def test_network_that_ends_its_check_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.py"
+    path.write_text("import os\n" + NETWORK.format(index="").replace("return", "os._exit(0); return"))
+    name = name_own_network(f"{path}:Net")
+    with pytest.raises(ConfigError, match=r"net.py: its check ended with status 0 before it was done"):
         resolved(tmp_path, name)
 
 

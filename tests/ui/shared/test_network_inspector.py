@@ -16,8 +16,9 @@ import pytest
 from core.config import ModelConfig, TrainConfig
 from core.errors import UserError
 from core.paths import project_root
+from core.processes import JsonLinesChild
 from tests.support.background_jobs import poll
-from ui.shared.network_inspector import CHILD, NetworkInspector
+from ui.shared.network_inspector import CHILD, EstimateError, NetworkInspector
 
 NETWORK = {
     "question": "network",
@@ -99,3 +100,23 @@ def test_only_the_newest_questions_wait(tmp_path: Path, monkeypatch: pytest.Monk
         assert inspector.ask({"number": number}) is None
     assert len(started) == 1
     assert [q["number"] for q in inspector._waiting.values()] == list(range(18, 50))
+
+
+def test_code_of_a_user_that_never_ends_is_an_error_and_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ui.shared.network_inspector.OWN_CODE_S", 0.2)
+    started = []
+
+    def start() -> subprocess.Popen[str]:
+        endless = [sys.executable, "-S", "-c", "while True: pass"]
+        started.append(subprocess.Popen(endless, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    inspector = NetworkInspector(tmp_path, JsonLinesChild(start))
+    question = {"question": "network", "model": {"model": "Net"}, "code": "digest"}
+    changed = {**question, "code": "after the file was changed"}
+    for asked in (question, question, changed):
+        with pytest.raises(EstimateError, match="model: Net: estimating it took longer than 0 s"):
+            poll(lambda asked=asked: inspector.ask(asked))
+    assert len(started) == 2 and all(process.poll() is not None for process in started)

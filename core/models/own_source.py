@@ -1,0 +1,139 @@
+"""The code of a user's network as it was in training: recorded in checkpoints, and compared with what it is now.
+
+Checkpoints hold the names of its files and a digest, no code and no path. Nothing here runs code of the user, or needs
+torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import ConfigError
+from core.models import architecture
+from core.models.architecture import Architecture
+from core.models.own_networks import FORM
+
+FILE, CLASS, DIGEST = "file", "class", "sha256"  # of the record
+CHANGED_SINCE = "has changed since it was trained"
+MISSING_SINCE = " (when it was trained: "  # begins what a record says of code that is not found
+
+
+def describe_code(name: str) -> dict[str, str]:
+    """The record of a network's code, for a checkpoint: file or module, class, and digest; empty for a network of the
+    program, and where the code cannot be read."""
+    try:
+        entry = architecture(name)
+        if not entry.own:
+            return {}
+        return {
+            FILE: Path(entry.path).name if entry.path else entry.module,
+            CLASS: entry.class_name,
+            DIGEST: _digest(entry),
+        }
+    except (ConfigError, OSError):
+        return {}
+
+
+def code_change(name: str, recorded: Mapping[str, Any]) -> str:
+    """What is wrong with the code of a network beside a record of :func:`describe_code`: that it cannot be read any
+    more, or has changed, with what to do; empty if neither, or for a network of the program.
+
+    A change of comments alone is one too. A network without a record, of an earlier version, is not compared.
+    """
+    try:
+        entry = architecture(name)
+    except ConfigError as error:
+        was = f"{MISSING_SINCE}class {recorded.get(CLASS)} of {recorded.get(FILE)})" if recorded else ""
+        return f"{error}{was}"
+    if not recorded:
+        return ""
+    if not entry.own:
+        return (
+            f"model: {name} is a network of this program here, and was the class {recorded.get(CLASS)} of "
+            f"{recorded.get(FILE)} when it was trained; name that file: --model {FORM}"
+        )
+    try:
+        now = _digest(entry)
+    except OSError as error:
+        return f"model: {entry.path or entry.module}: cannot be read: {error.strerror or error}"
+    if now == recorded.get(DIGEST):
+        return ""
+    return (
+        f"model: {entry.path or entry.module}: the code of the network {name} {CHANGED_SINCE}, so its results may be "
+        "others than those it was chosen by; restore the code as it was, or train anew"
+    )
+
+
+def with_code_change(text: str, name: str, recorded: Mapping[str, Any]) -> str:
+    """An error about a network, with what has become of its code if it is a user's own (:func:`code_change`)."""
+    change = code_change(name, recorded)
+    missing = change.partition(MISSING_SINCE)[0]
+    if not change or missing in text:
+        return text.replace(missing, change) if change else text
+    return f"{text}; the code of {name} ({recorded.get(FILE)}) {CHANGED_SINCE}: restore it as it was"
+
+
+def failure_in_code(name: str, error: BaseException) -> str:
+    """Where in the code of a user's network an exception was raised, and which; empty if it was not raised there."""
+    try:
+        files = {str(path) for path in code_files(architecture(name))}
+    except ConfigError:
+        return ""
+    places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    inside = [f"{file}, line {line}" for file, line in places if file in files]
+    text = " ".join(str(error).split())
+    return f"model: {inside[-1]}: {type(error).__name__}: {text}" if inside else ""
+
+
+def code_files(entry: Architecture) -> list[Path]:
+    """The Python files on which a user's network may depend: its own and those beside it that it imports, or all of the
+    package of its entry point; empty for a network of the program."""
+    if not entry.own:
+        return []
+    if entry.path:
+        return _with_imports(Path(entry.path))
+    spec = importlib.util.find_spec(entry.module.partition(".")[0])
+    if spec is None:
+        return []
+    folders = spec.submodule_search_locations
+    if folders is None:
+        return [Path(spec.origin)] if spec.origin else []
+    return sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
+
+
+def _digest(entry: Architecture) -> str:
+    """SHA-256 of the files of a network, in order of their names, whatever their line ends."""
+    digest = hashlib.sha256()
+    for path in code_files(entry):
+        digest.update(f"{path.name}\0".encode())
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()
+
+
+def _with_imports(path: Path) -> list[Path]:
+    """A file, and those of its folder that it imports, directly or not."""
+    found, waiting = {path}, [path]
+    while waiting:
+        for name in _imported(waiting.pop()):
+            module, package = path.parent / f"{name}.py", path.parent / name
+            files = [module] if module.is_file() else sorted(package.rglob("*.py"))
+            waiting += [file for file in files if file not in found]
+            found.update(files)
+    return [path, *sorted(found - {path})]
+
+
+def _imported(path: Path) -> set[str]:
+    """First parts of the names of the modules that a file imports; empty for a file that cannot be read."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.partition(".")[0] for name in names}
