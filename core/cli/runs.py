@@ -14,6 +14,7 @@ from core.cli import run_groups, run_tables
 from core.cli.arguments import add_checkpoints, add_json, add_run
 from core.cli.help_format import HelpFormatter
 from core.cli.program import program_name
+from core.cli.unconfirmed import report_unconfirmed
 from core.errors import RunError
 from core.paths import checkpoints_root
 from core.runs import QueuePosition, RunSummary, engine_poller
@@ -216,7 +217,7 @@ def _resume(root: Path, args: argparse.Namespace) -> int:
         return run_groups.resume(root, group, args)
     summary = runs.find_run(root, args.run)
     runs.resume(root, summary.id, data=args.data, force=args.force, engine=args.engine)
-    return _report(root, summary.id, args)
+    return _report(root, summary.id, args) or report_unconfirmed(root, [summary.id], summary.id)
 
 
 def _give_up(root: Path, args: argparse.Namespace) -> int:
@@ -227,7 +228,8 @@ def _give_up(root: Path, args: argparse.Namespace) -> int:
 
 def _duplicate(root: Path, args: argparse.Namespace) -> int:
     summary = runs.find_run(root, args.run)
-    return _report(root, runs.duplicate(root, summary.id, args.name or "", engine=args.engine), args)
+    copy = runs.duplicate(root, summary.id, args.name or "", engine=args.engine)
+    return _report(root, copy, args) or report_unconfirmed(root, [copy], copy)
 
 
 def _move(root: Path, args: argparse.Namespace) -> int:

@@ -17,10 +17,17 @@ from pathlib import Path
 from core.config import TrainConfig
 from core.errors import ConfigError
 from core.runs.engines.check_job import run_check_job
-from core.runs.engines.engine import Capabilities, Check, EngineError, UnansweredError
+from core.runs.engines.engine import Capabilities, Check, EngineError, UnansweredError, UnsentError
 from core.runs.engines.job_shell import OUTPUT, end_of, job_name, preamble, python_of, trainer_parent
 from core.runs.engines.settings import SlurmSettings
-from core.runs.engines.slurm_reasons import UNKNOWN, explain_end, explain_refusal, explain_waiting, is_unanswered
+from core.runs.engines.slurm_reasons import (
+    UNKNOWN,
+    explain_end,
+    explain_refusal,
+    explain_waiting,
+    is_unanswered,
+    is_unsent,
+)
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
     ANSWERS,
@@ -291,9 +298,15 @@ class SlurmEngine:
                 f"{self.name}: {program} did not answer within {self.settings.timeout_s:g} s: is its controller up?"
             ) from error
         if done.returncode:
-            failure = UnansweredError if is_unanswered(done.stderr) else EngineError
-            raise failure(f"{self.name}: {explain_refusal(program, done.stderr)}")
+            raise _failure(done.stderr)(f"{self.name}: {explain_refusal(program, done.stderr)}")
         return done.stdout
+
+
+def _failure(output: str) -> type[EngineError]:
+    """The error that a client which failed has met."""
+    if is_unsent(output):
+        return UnsentError
+    return UnansweredError if is_unanswered(output) else EngineError
 
 
 def _note(folder: Path, record: EngineRecord, job: str) -> None:
