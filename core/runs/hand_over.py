@@ -44,19 +44,22 @@ def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER, *, tr
         by_engine.setdefault(engine_of(read_engine(folder)), []).append(folder)
     for name, folders in by_engine.items():
         lease: str | None = None
+        earlier = {folder: _job_name(folder) for folder in folders}
         try:
             with submission_to(root, name) as lease:
                 for folder in folders:
                     _lease(folder)
                 get_engine(root, name).submit(folders, worker)
         except (EngineError, ConfigError) as error:
-            if isinstance(error, UnansweredError) and (tried_again or not isinstance(error, UnsentError)):
-                for folder in folders:
-                    _note_problem(folder, str(error), lease, tried_again)
-                continue
+            unanswered = isinstance(error, UnansweredError) and (tried_again or not isinstance(error, UnsentError))
             for folder in folders:
-                _refuse(root, folder, str(error), lease)
-            raise
+                # One that was not answered before may have a job, unless its name is new: then there was none.
+                if unanswered or (earlier[folder] and earlier[folder] == _job_name(folder)):
+                    _note_problem(folder, str(error), lease, tried_again)
+                else:
+                    _refuse(root, folder, str(error), lease)
+            if not unanswered:
+                raise
 
 
 def submission_to(root: Path, engine: str) -> AbstractContextManager[str | None]:
@@ -120,6 +123,12 @@ def waits_without_job(folder: Path) -> bool:
         return record is not None and not record.job and read_state(folder).state == "queued"
     except RunError:
         return False  # damaged: the page says so
+
+
+def _job_name(folder: Path) -> str:
+    """Name of the job of a run; empty before it is submitted, and without an engine."""
+    record = read_engine(folder)
+    return "" if record is None else record.name
 
 
 def _lease(folder: Path) -> None:

@@ -134,7 +134,7 @@ def _queue_again(folder: Path, engine: str, data: str, force: bool) -> None:
         chosen.check_config(config)
         if data:
             config = config.with_values({"path": DEMO if data == DEMO else os.path.abspath(Path(data).expanduser())})
-        if not force and any((folder / name).exists() for name in (files.LAST, files.PREVIOUS)):
+        if not force and files.has_training_state(folder):
             _check_recorded_data(folder, config)
         if data:
             files.write_json(folder / files.CONFIG, config.to_json())

@@ -95,7 +95,7 @@ class SlurmEngine:
             if record is None or record.job:
                 continue
             if record.name and record.name not in found:
-                found[record.name] = self._find(record.name)
+                found[record.name] = self._find_earlier(record.name)
             if job := found.get(record.name, ""):
                 _note(folder, record, job)
             else:
@@ -250,6 +250,13 @@ class SlurmEngine:
         return self._root / ANSWERS / self.name / f"{record.name}-{record.task}.out"
 
     # --- questions ---------------------------------------------------------------------------------------------------
+
+    def _find_earlier(self, name: str) -> str:
+        """Number of the job of an earlier submission; where that cannot be asked, it may be there."""
+        try:
+            return self._find(name)
+        except UnsentError as error:
+            raise UnansweredError(str(error)) from error
 
     def _find(self, name: str) -> str:
         """Number of the job with a name that waits or runs; empty if there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-RESUME = "resume it: it goes on from its last checkpoint"
+RESUME = "resume it"
 
 WAITING = {
     "None": "Slurm has not looked at it yet",

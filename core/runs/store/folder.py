@@ -136,6 +136,11 @@ def check_id(text: str) -> None:
         raise RunError(f"expected a run id (letters, digits, '-', '_' and '.'), got {text!r}")
 
 
+def has_training_state(folder: Path) -> bool:
+    """Whether a run has a checkpoint from which it resumes; otherwise it begins anew."""
+    return any((folder / name).exists() for name in (LAST, PREVIOUS))
+
+
 def run_folders(root: Path) -> list[Path]:
     """The folders of all runs under a root, in no particular order; empty if the root does not exist.
 

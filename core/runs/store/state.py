@@ -369,7 +369,7 @@ def _dead(state: RunState, exit_record: dict[str, Any] | None, reason: str = "")
     if exit_record is None:
         message = reason or "trainer and parent process died; the cause is not known"
     elif exit_record.get("killed_on_request"):
-        final, message = "stopped", "killed on request; the progress since its last checkpoint is lost"
+        final, message = "stopped", "killed on request; progress that no checkpoint holds is lost"
     else:
         message = str(exit_record.get("reason") or "the trainer died")
     return state.ended(final, message, (exit_record or {}).get("ended_at", state.updated_at))
