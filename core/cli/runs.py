@@ -16,6 +16,7 @@ from core.cli.help_format import HelpFormatter
 from core.cli.program import program_name
 from core.cli.unconfirmed import report_unconfirmed
 from core.errors import RunError
+from core.formatting import format_count
 from core.paths import checkpoints_root
 from core.runs import QueuePosition, RunSummary, engine_poller
 from core.runs.give_up import give_up
@@ -300,12 +301,15 @@ def _rebuild(root: Path, args: argparse.Namespace) -> int:
     rebuilt = rebuild(root)
     if args.json:
         damaged = None if rebuilt.damaged is None else str(rebuilt.damaged)
-        print(strict_json.dumps({"runs": rebuilt.runs, "damaged": damaged, "answers_saved": rebuilt.answers}))
+        lost = {"answers_lost": rebuilt.lost.number, "lost_by_game": rebuilt.lost.games}
+        print(strict_json.dumps({"runs": rebuilt.runs, "damaged": damaged, "answers_saved": rebuilt.answers, **lost}))
         return 0
     print(f"rebuilt the index of {rebuilt.runs} runs in {root}")
     if rebuilt.damaged is not None:
-        saved = f"; {rebuilt.answers} quiz answers were copied from it" if rebuilt.answers else ""
-        print(f"the damaged index is kept as {rebuilt.damaged}{saved}")
+        print(f"the damaged database is kept as {rebuilt.damaged}")
+        print(f"kept: every run, from its folder; {format_count(rebuilt.answers, 'quiz answer')}, read from it")
+        advice = "a file of `database backup` may hold them; reports of the quiz say that they are missing"
+        print(f"lost: {rebuilt.lost}; {advice}" if rebuilt.lost.number else "lost: no answer of which there is a trace")
     return 0
 
 
