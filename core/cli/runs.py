@@ -137,7 +137,8 @@ def run(args: argparse.Namespace) -> int:
 def _list(root: Path, args: argparse.Namespace) -> int:
     runs.serve_queue(root)
     engine_poller.ask_all(root)
-    summaries, queue = runs.list_runs(root), runs.queued_runs(root)
+    summaries = runs.list_runs(root)
+    queue = runs.queue_of(summaries)
     if args.all_roots:
         return _list_all_roots(root, summaries, queue, args)
     if args.json:
