@@ -37,7 +37,7 @@ from core.runs.store.groups import read_sweeps
 from core.runs.store.heartbeat import last_heard
 from core.runs.store.process import locked
 from core.runs.store.run_origin import is_unconfirmed
-from core.runs.store.state import ENDED, OBSERVED, read_state, write_reconciled_state, write_state
+from core.runs.store.state import ENDED, OBSERVED, may_be_restarted, read_state, write_reconciled_state, write_state
 from core.runs.store.submissions import may_get_job
 
 COMMAND_WAIT_S = 3.0  # a command waits so long for an engine, and goes on with its last answer
@@ -136,7 +136,7 @@ def ask(root: Path, engine: Engine) -> bool:
 
 
 def open_runs(root: Path, engine: str) -> list[Path]:
-    """Folders of the runs of an engine that do not say that they have ended."""
+    """Folders of the runs of an engine that do not say that they have ended, or may be started again."""
     found = []
     for folder in files.run_folders(root):
         stamp = file_stamp(folder / files.STATE)
@@ -146,7 +146,8 @@ def open_runs(root: Path, engine: str) -> list[Path]:
             record = read_engine(folder)
             if record is None or record.engine != engine:
                 continue
-            if read_state(folder).state in ENDED:
+            state = read_state(folder)
+            if state.state in ENDED and not may_be_restarted(folder, state):
                 _ended[folder] = stamp
             else:
                 found.append(folder)

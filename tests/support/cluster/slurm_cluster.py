@@ -41,7 +41,10 @@ KillWait=5
 MinJobAge=300
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
 NodeName=n[1-2] NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=4 Gres=gpu:2
-PartitionName=ci Nodes=ALL Default=YES MaxTime=INFINITE
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=ci Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10
 """
 NODE = """hostname "$1"; cat /proc/sys/kernel/random/uuid >"$2/run/$1.boot"
 mount --bind "$2/run/$1.boot" /proc/sys/kernel/random/boot_id; mount --bind "$2/hosts" /etc/hosts
