@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,15 +63,23 @@ def test_list_of_runs_that_differ_in_a_few_sections_reads_each_section_once(
         config = preset("quick").with_values({"path": "demo", "learning_rate": 0.01 / (number + 1)})
         create_run(tmp_path, config)
     built: list[str] = []
+
+    def count(section: type[OptimConfig | DataConfig]) -> None:
+        check = section.__post_init__
+
+        def counted(self: Any) -> None:
+            built.append(section.__name__)
+            check(self)
+
+        monkeypatch.setattr(section, "__post_init__", counted)
+
     monkeypatch.setattr("core.config._read_sections", {})
     monkeypatch.setattr("core.runs.catalog._facts", StampedCache())
-    made = OptimConfig.__post_init__
-    monkeypatch.setattr(OptimConfig, "__post_init__", lambda self: (built.append("optim"), made(self))[1])
-    made_data = DataConfig.__post_init__
-    monkeypatch.setattr(DataConfig, "__post_init__", lambda self: (built.append("data"), made_data(self))[1])
+    count(OptimConfig)
+    count(DataConfig)
     rates = sorted(run.config.optim.learning_rate for run in runs.list_runs(tmp_path))
     assert rates == sorted(0.01 / (number + 1) for number in range(12))
-    assert built.count("optim") == 12 and built.count("data") == 1
+    assert built.count("OptimConfig") == 12 and built.count("DataConfig") == 1
 
 
 def test_damaged_run_is_listed_with_its_problem(tmp_path: Path) -> None:

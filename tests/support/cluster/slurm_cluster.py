@@ -81,7 +81,8 @@ class SlurmCluster:
             (self.folder / gpu).symlink_to("/dev/null")
         (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu[0-1]\n")
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost {os.uname().nodename} n1 n2\n")
-        conf = CONF.format(dir=self.folder, port=PORT, first=PORT + 1, last=PORT + 2)
+        port = PORT + 10 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # one of each worker
+        conf = CONF.format(dir=self.folder, port=port, first=port + 1, last=port + 2)
         (self.folder / "slurm.conf").write_text(conf)
         run = self.folder / "run"
         munge = ["munged", f"--key-file={self.folder}/munge.key", f"--socket={run}/munge.socket"]
