@@ -80,7 +80,7 @@ def test_submission_that_is_not_confirmed_says_so_and_is_tried_again(
     write_engine(folder, replace(record, problem=f"{CLUSTER}: sbatch did not answer within 20 s"))
     app = open_page("runs")
     shown = texts(app)
-    assert f"**Submission not confirmed: {CLUSTER} did not answer whether it took it" in shown.replace("\\", "")
+    assert f"**Submission not confirmed: {CLUSTER} did not say whether it took it" in shown.replace("\\", "")
     assert "sbatch did not answer within 20 s" in shown and "Submit again" in shown and "failed:" not in shown
     assert "Delete this run" not in button_labels(app) and "Stop this run" in button_labels(app)
     monkeypatch.setenv("PATH", str(tmp_path))

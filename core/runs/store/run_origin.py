@@ -173,7 +173,7 @@ def _why_without_job(root: Path, record: EngineRecord) -> str:
     if record.problem:
         why = record.problem.removeprefix(f"{record.engine}: ")
         next_step = "it is submitted again" if record.tried_again else "its job is looked for by its name"
-        return f"{UNCONFIRMED}: {record.engine} did not answer whether it took it, {next_step}: {why}"
+        return f"{UNCONFIRMED}: {record.engine} did not say whether it took it ({why}); {next_step}"
     if is_held(root, record):
         return f"it is being submitted to {record.engine}"
     return f"{UNCONFIRMED}: it was interrupted before {record.engine} answered; its job is looked for by its name"

@@ -90,7 +90,7 @@ def unconfirmed(root: Path, slurm: SlurmClients) -> Path:
     folder = root / runs.submit(root, CONFIG, "net", engine=CLUSTER)
     state = runs.get_run(root, folder.name).state
     assert (state.state, read_state(folder).state) == ("queued", "queued")
-    assert state.message.startswith(f"submission not confirmed: {CLUSTER} did not answer whether it took it")
+    assert state.message.startswith(f"submission not confirmed: {CLUSTER} did not say whether it took it")
     assert "Socket timed out" in state.message and len(slurm.calls("sbatch")) == 1
     slurm.answer("sbatch", "43\n")
     return folder
