@@ -89,8 +89,13 @@ def test_run_on_a_node_is_watched_stopped_and_resumed_from_here(root: Path, out_
     run_id = submit(root, "gpu")
     running = wait_for_epoch(root, run_id)
     assert running.host in ("n1", "n2") and not runs.queued_runs(root)
-    summary = runs.get_run(root, run_id)
-    assert summary.report is not None and summary.report.place == running.host
+
+    def place() -> str:
+        engine_poller.ask_all(root)
+        report = runs.get_run(root, run_id).report
+        return "" if report is None else report.place
+
+    wait_until(lambda: place() == running.host, 30, 0.2)  # its heart beats before the cluster is asked again
     for refused in (lambda: runs.delete(root, run_id), lambda: runs.resume(root, run_id, TOY)):
         with pytest.raises(RunError, match="running"):
             refused()
