@@ -125,10 +125,10 @@ class TrainConfig:
             raise ConfigError("expected a configuration (an object with a version); the file is damaged")
         check_version(data["version"], FORMAT_VERSION, ConfigError, what="configuration version")
         defaults = _defaults()
-        flat: dict[str, Any] = {**WHERE_ABSENT, "preset": data.get("preset", "custom")}
-        if isinstance(data.get("reasons"), list):
-            flat["reasons"] = data["reasons"]
         sections = {f.name for f in fields(cls)} - {*RECORDS}
+        parts: dict[str, dict[str, Any]] = {}
+        for name, value in WHERE_ABSENT.items():
+            parts.setdefault(_sections()[name], {})[name] = value
         for name, part in data.items():
             if name in ("version", *RECORDS):
                 continue
@@ -137,8 +137,32 @@ class TrainConfig:
             unknown = sorted(set(part) - {f.name for f in fields(getattr(defaults, name))})
             if unknown:
                 raise ConfigError(f"expected fields of the section {name}, got {', '.join(unknown)}")
-            flat.update(part)
-        return defaults.with_values(flat)
+            parts.setdefault(name, {}).update(part)
+        records: dict[str, Any] = {"preset": data.get("preset", "custom")}
+        if isinstance(data.get("reasons"), list):
+            records["reasons"] = data["reasons"]
+        read = {name: _read_section(name, part) for name, part in parts.items()}
+        return dataclasses.replace(defaults, **read).with_values(records)
+
+
+_read_sections: dict[tuple[str, str], Any] = {}  # by name and content: the runs of a root differ in few of them
+MAX_READ_SECTIONS = 10_000
+
+
+def _read_section(name: str, values: dict[str, Any]) -> Any:
+    """A section with these values, which is read once in a process: that takes far longer than to compare its text.
+
+    Raises
+    ------
+    ConfigError
+        If a value is invalid.
+    """
+    key = name, repr(values)
+    if key not in _read_sections:
+        if len(_read_sections) >= MAX_READ_SECTIONS:
+            _read_sections.clear()
+        _read_sections[key] = dataclasses.replace(getattr(_defaults(), name), **values)
+    return _read_sections[key]
 
 
 @functools.cache

@@ -93,7 +93,7 @@ def table(page_state: tuple[str, bool] | None) -> None:
     marked = group_of[shown.run].id if shown.run in group_of else shown.id
     selected = Selection(marked, colours, full=len(colours) >= ticked.MAX_RUNS)
     choose = partial(selection.choose, group_ids=groups_by_id)
-    runs_table(table_rows, selected, runs.queued_runs(root), on_choose=choose, on_tick=tick)
+    runs_table(table_rows, selected, runs.queue_of(current), on_choose=choose, on_tick=tick)
     if not table_rows:
         st.caption("No run matches this filter.")
     ticks_changed = not shown.group and ticked.ticked_runs(by_id, shown.run) != list(colours)

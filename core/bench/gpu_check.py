@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -26,7 +26,8 @@ from core.types import TextProgressCallback
 LIMIT_S = 480.0
 TABLE_S = 150.0  # of the limit, reserved for the table
 END_S = 10.0  # of the limit, reserved for the end of a process that took too long, on a machine with other work
-Status = Literal["passed", "failed", "timed out", "skipped"]
+Status = Literal["passed", "failed", "timed out", "skipped", "left out"]
+LEAST_S = 5.0  # a check is not begun with less time left
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class CheckResult:
     sentence: str
     seconds: float = 0.0
 
+    def text(self, width: int = 0) -> str:
+        """The outcome as a line; ``width``: least number of characters of the name."""
+        took = f"{self.seconds:6.1f} s" if self.seconds else " " * 8
+        return f"{self.status:<9}  {took}  {self.name:<{width}}  {self.title}: {self.sentence}"
+
 
 @dataclass(frozen=True)
 class GpuReport:
@@ -102,13 +108,18 @@ class GpuReport:
     @property
     def passed(self) -> bool:
         """Whether no check failed."""
-        return all(result.status in ("passed", "skipped") for result in self.results)
+        return all(result.status in ("passed", "skipped", "left out") for result in self.results)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of the checks for which no time was left."""
+        return tuple(result.name for result in self.results if result.status == "left out")
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the text, as plain values."""
         values = asdict(self)
         del values["table_text"]
-        return {"bench": "gpu-check", "passed": self.passed, **values}
+        return {"bench": "gpu-check", "passed": self.passed, "left_out": list(self.left_out), **values}
 
     def text(self) -> str:
         """A line per check, and the table."""
@@ -118,24 +129,31 @@ class GpuReport:
             lines.append(f"driver {self.driver}")
         lines.append("")
         width = max(len(result.name) for result in self.results)
-        for result in self.results:
-            took = f"{result.seconds:6.1f} s" if result.seconds else " " * 8
-            lines.append(f"{result.status:<9}  {took}  {result.name:<{width}}  {result.title}: {result.sentence}")
+        lines += [result.text(width) for result in self.results]
         counts = {status: sum(r.status == status for r in self.results) for status in get_args(Status)}
         lines += ["", ", ".join(f"{number} {status}" for status, number in counts.items() if number)]
+        if self.left_out:
+            again = ",".join(self.left_out)
+            lines.append(f"left out for lack of time: {', '.join(self.left_out)}; run them alone: --checks {again}")
         if self.table_text:
             lines += ["", self.table_text]
         return "\n".join([*lines, f"took {self.seconds:.0f} s"])
 
 
-def check_gpu(settings: Settings, device_name: str, progress: TextProgressCallback) -> GpuReport:
-    """Run the checks.
+def check_gpu(
+    settings: Settings,
+    device_name: str,
+    progress: TextProgressCallback,
+    on_result: Callable[[CheckResult], None] = lambda result: None,
+) -> GpuReport:
+    """Run the checks. This process leaves the GPU to those of the checks until all have ended.
 
     Parameters
     ----------
     settings : Settings.
     device_name : str. "auto", or a kind of device.
     progress : callable. Called with (done, total, text).
+    on_result : callable. Called with each outcome, which is known then even if the machine is taken away.
 
     Raises
     ------
@@ -144,22 +162,22 @@ def check_gpu(settings: Settings, device_name: str, progress: TextProgressCallba
     """
     started = time.monotonic()
     device = resolve_device(device_name)
-    precision = resolve_precision("auto", device)
     names = tuple(settings.checks) or tuple(CHECKS)
     checks_end = started + settings.limit_s - (min(TABLE_S, settings.limit_s / 3) if settings.table else 0.0)
     results = []
     for number, name in enumerate(names):
         progress(number, len(names) + settings.table, CHECKS[name].title)
         results.append(_run(name, device, checks_end - time.monotonic()))
+        on_result(results[-1])
     table, text = None, ""
     if settings.table:
         progress(len(names), len(names) + 1, "training step beside other libraries")
         table, text = _measure_step(device, settings.limit_s - END_S - (time.monotonic() - started))
-    cuda = device.type == "cuda"
+    machine, gpus = _describe(device)
     return GpuReport(
-        machine=Machine.current(device, precision),
-        gpus=tuple(map(_describe_gpu, range(torch.cuda.device_count()))) if cuda else (),
-        driver=_driver_version() if cuda else "",
+        machine=machine,
+        gpus=gpus,
+        driver=_driver_version() if device.type == "cuda" else "",
         results=tuple(results),
         table=table,
         table_text=text,
@@ -171,11 +189,14 @@ def _run(name: str, device: torch.device, left_s: float) -> CheckResult:
     check = CHECKS[name]
     if reason := _missing(check, device):
         return CheckResult(name, check.title, "skipped", reason)
-    if left_s < 5:
-        return CheckResult(name, check.title, "skipped", "the time limit was reached before")
+    if left_s < LEAST_S:
+        return CheckResult(name, check.title, "left out", "the time limit of all checks was reached before")
     limit_s, started = min(check.limit_s, left_s), time.monotonic()
     done = run_limited(module_command("core.bench.gpu_checks", name, device.type), limit_s)
     seconds = round(time.monotonic() - started, 1)
+    if done is None and limit_s < check.limit_s:
+        sentence = f"it was ended after {limit_s:.0f} of its {check.limit_s:.0f} s: the time limit of all was reached"
+        return CheckResult(name, check.title, "left out", sentence, seconds)
     if done is None:
         return CheckResult(
             name, check.title, "timed out", f"expected an end within {limit_s:.0f} s, it was killed", seconds
@@ -210,6 +231,16 @@ def _measure_step(device: torch.device, left_s: float) -> tuple[dict[str, Any] |
         return found["report"], str(found["text"])
     except (IndexError, ValueError, KeyError, TypeError):
         return None, f"no table of the training step: {_last_line(done.stderr)}"
+
+
+def _describe(device: torch.device) -> tuple[Machine, tuple[str, ...]]:
+    """This machine and its GPUs. What a check did to the device or its driver must not lose the other outcomes."""
+    try:
+        gpus = tuple(map(_describe_gpu, range(torch.cuda.device_count()))) if device.type == "cuda" else ()
+        return Machine.current(device, resolve_precision("auto", device)), gpus
+    except Exception as error:  # noqa: BLE001 - also what a driver raises
+        reason = f"it cannot be described now: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return Machine.current(torch.device("cpu"), "fp32"), (reason,) if device.type == "cuda" else ()
 
 
 def _last_line(errors: str) -> str:

@@ -52,6 +52,7 @@ from core.training.step_cost import trace_training_step
 from core.training.trainer import fit
 
 TOLERANCE = {"fp32": 0.01, "bf16": 0.05, "fp16": 0.05}  # of the first loss, relative to fp32 on the CPU
+NEEDED = ("core", "torch", "numpy")  # without them, nothing can be checked
 PROCESSES_S = 80.0  # longest duration of two processes, within the limit of their check
 
 
@@ -74,12 +75,17 @@ class Check:
 
 
 def run_check(name: str, device_name: str) -> dict[str, Any]:
-    """Run a check in this process; returns its status ("passed" or "failed") and sentence."""
+    """Run a check in this process; returns its status ("passed", "failed", or "skipped" where a
+    package is missing) and sentence."""
     torch.manual_seed(0)
     try:
         status, sentence = "passed", CHECKS[name].run(resolve_device(device_name))
     except CheckFailed as error:
         status, sentence = "failed", str(error)
+    except ModuleNotFoundError as error:
+        status, sentence = "skipped", f"needs the package {error.name}, which is not installed here"
+        if str(error.name).partition(".")[0] in NEEDED:
+            status, sentence = "failed", str(error)
     except Exception as error:  # noqa: BLE001 - any failure is the result of the check
         status, sentence = "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
     return {"status": status, "sentence": sentence}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import typing
 from typing import Any
 
@@ -63,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.benchmark == "gpu-check":
         with show_progress("bench gpu-check", args.progress) as progress:
-            checked = gpu_check.check_gpu(_settings(gpu_check.Settings, args), args.device, progress)
+            settings = _settings(gpu_check.Settings, args)
+            checked = gpu_check.check_gpu(settings, args.device, progress, _print_result)
         print(dumps(checked.to_json()) if args.json else checked.text())
         return int(not checked.passed)
     with show_progress(f"bench {args.benchmark}", args.progress) as progress:
@@ -194,6 +196,11 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     _add_size(parser, "--sub-volume", "size of a sub-volume in voxels (default: 96x96x96 on CUDA, 32x32x32 on a CPU)")
     _add(parser, "--batch", f"sub-volumes per step (default: {defaults.batch})", metavar="N", type=int)
     _add(parser, "--blocks", f"timed steps per network (default: {defaults.blocks})", metavar="N", type=int)
+
+
+def _print_result(result: gpu_check.CheckResult) -> None:
+    """Print an outcome on standard error at once: the report comes at the end, which a machine may not last for."""
+    print(result.text(), file=sys.stderr, flush=True)
 
 
 def _add_gpu_check(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Protocol
 
 LINE_INTERVAL_S = 5.0
@@ -42,7 +43,7 @@ def show_progress(label: str, as_lines: bool, parts_per_step: int = 1) -> Iterat
 
 @contextmanager
 def _bar(label: str) -> Iterator[ProgressCallback]:
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or find_spec("rich") is None:  # the benchmarks need torch alone
         yield _OccasionalLines(label)
         return
     from rich.console import Console

@@ -11,6 +11,7 @@ from core.cli.arguments import add_checkpoints, add_json
 from core.cli.help_format import HelpFormatter
 from core.formatting import format_count
 from core.paths import checkpoints_root
+from core.runs.store.lost_answers import read_lost
 from core.strict_json import dumps
 from core.study.answers import ALL_GAMES, StudyReport, read_answers, summarise
 from core.study.statistics import Score
@@ -46,15 +47,22 @@ def run(args: argparse.Namespace) -> int:
     RunError
         If there is no such game, or the database cannot be read.
     """
-    answers = read_answers(checkpoints_root(args.checkpoints), args.study)
+    root = checkpoints_root(args.checkpoints)
+    answers = read_answers(root, args.study)
     study = answers[0].game if answers and args.study != ALL_GAMES else args.study
     report = summarise(study, answers)
+    found = read_lost(root)
+    lost = found.number if args.study == ALL_GAMES else found.games.get(study, 0)
     if args.json:
-        print(dumps(report.to_json()))
-    elif not answers:
+        print(dumps({**report.to_json(), **({"lost": lost} if lost else {})}))
+        return 0
+    if not answers:
         print("no answers yet; play on the page Quiz of the workbench")
     else:
         _print_report(report)
+    if lost:
+        of = "all games" if args.study == ALL_GAMES else "this game"
+        print(f"at least {format_count(lost, 'answer')} of {of} were lost with a damaged database, and are not counted")
     return 0
 
 

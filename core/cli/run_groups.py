@@ -11,6 +11,7 @@ from core import strict_json
 from core.cli import sweep_tables
 from core.cli.output import align_columns, number_cell
 from core.cli.program import program_name, with_program_name
+from core.cli.unconfirmed import report_unconfirmed
 from core.errors import RunError
 from core.formatting import format_count
 from core.presets import command_line
@@ -102,8 +103,8 @@ def stop(root: Path, group: Group, args: argparse.Namespace) -> int:
 
 def resume(root: Path, group: Group, args: argparse.Namespace) -> int:
     """Resume the runs of a group that ended early."""
-    groups.resume_group(root, group, data=args.data, force=args.force, engine=args.engine)
-    return report(root, group, args)
+    resumed = groups.resume_group(root, group, data=args.data, force=args.force, engine=args.engine)
+    return report(root, group, args) or report_unconfirmed(root, resumed, group.id)
 
 
 def extend(root: Path, group: Group, args: argparse.Namespace) -> int:

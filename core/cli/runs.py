@@ -14,7 +14,9 @@ from core.cli import run_groups, run_tables
 from core.cli.arguments import add_checkpoints, add_json, add_run
 from core.cli.help_format import HelpFormatter
 from core.cli.program import program_name
+from core.cli.unconfirmed import report_unconfirmed
 from core.errors import RunError
+from core.formatting import format_count
 from core.paths import checkpoints_root
 from core.runs import QueuePosition, RunSummary, engine_poller
 from core.runs.give_up import give_up
@@ -140,7 +142,8 @@ def run(args: argparse.Namespace) -> int:
 def _list(root: Path, args: argparse.Namespace) -> int:
     runs.serve_queue(root)
     engine_poller.ask_all(root)
-    summaries, queue = runs.list_runs(root), runs.queued_runs(root)
+    summaries = runs.list_runs(root)
+    queue = runs.queue_of(summaries)
     if args.all_roots:
         return _list_all_roots(root, summaries, queue, args)
     if args.json:
@@ -221,7 +224,7 @@ def _resume(root: Path, args: argparse.Namespace) -> int:
         return run_groups.resume(root, group, args)
     summary = runs.find_run(root, args.run)
     runs.resume(root, summary.id, data=args.data, force=args.force, engine=args.engine)
-    return _report(root, summary.id, args)
+    return _report(root, summary.id, args) or report_unconfirmed(root, [summary.id], summary.id)
 
 
 def _give_up(root: Path, args: argparse.Namespace) -> int:
@@ -232,7 +235,8 @@ def _give_up(root: Path, args: argparse.Namespace) -> int:
 
 def _duplicate(root: Path, args: argparse.Namespace) -> int:
     summary = runs.find_run(root, args.run)
-    return _report(root, runs.duplicate(root, summary.id, args.name or "", engine=args.engine), args)
+    copy = runs.duplicate(root, summary.id, args.name or "", engine=args.engine)
+    return _report(root, copy, args) or report_unconfirmed(root, [copy], copy)
 
 
 def _move(root: Path, args: argparse.Namespace) -> int:
@@ -303,12 +307,15 @@ def _rebuild(root: Path, args: argparse.Namespace) -> int:
     rebuilt = rebuild(root)
     if args.json:
         damaged = None if rebuilt.damaged is None else str(rebuilt.damaged)
-        print(strict_json.dumps({"runs": rebuilt.runs, "damaged": damaged, "answers_saved": rebuilt.answers}))
+        lost = {"answers_lost": rebuilt.lost.number, "lost_by_game": rebuilt.lost.games}
+        print(strict_json.dumps({"runs": rebuilt.runs, "damaged": damaged, "answers_saved": rebuilt.answers, **lost}))
         return 0
     print(f"rebuilt the index of {rebuilt.runs} runs in {root}")
     if rebuilt.damaged is not None:
-        saved = f"; {rebuilt.answers} quiz answers were copied from it" if rebuilt.answers else ""
-        print(f"the damaged index is kept as {rebuilt.damaged}{saved}")
+        print(f"the damaged database is kept as {rebuilt.damaged}")
+        print(f"kept: every run, from its folder; {format_count(rebuilt.answers, 'quiz answer')}, read from it")
+        advice = "a file of `database backup` may hold them; reports of the quiz say that they are missing"
+        print(f"lost: {rebuilt.lost}; {advice}" if rebuilt.lost.number else "lost: no answer of which there is a trace")
     return 0
 
 

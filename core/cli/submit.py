@@ -9,6 +9,7 @@ import argparse
 
 from core.cli.arguments import add_engine
 from core.cli.options import add_config_flags, config_from, takes_all_folds
+from core.cli.unconfirmed import report_unconfirmed
 from core.paths import checkpoints_root
 from core.runs import submit
 from core.runs.groups import submit_folds
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, worker: str = WORKER) -> int:
-    """Queue the run, or a run for every fold.
+    """Queue the run, or a run for every fold. Exit status 1 where a cluster did not say whether it took them.
 
     Parameters
     ----------
@@ -37,7 +38,9 @@ def run(args: argparse.Namespace, worker: str = WORKER) -> int:
     """
     root = checkpoints_root(args.checkpoints)
     if takes_all_folds(args):
-        print(submit_folds(root, config_from(args), args.name, worker, engine=args.engine).id, flush=True)
-        return 0
-    print(submit(root, config_from(args), args.name, worker, engine=args.engine), flush=True)
-    return 0
+        group = submit_folds(root, config_from(args), args.name, worker, engine=args.engine)
+        print(group.id, flush=True)
+        return report_unconfirmed(root, group.runs, group.id)
+    run_id = submit(root, config_from(args), args.name, worker, engine=args.engine)
+    print(run_id, flush=True)
+    return report_unconfirmed(root, [run_id], run_id)

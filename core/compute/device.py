@@ -12,6 +12,7 @@ import torch
 
 from core.choices import DEVICES
 from core.compute.cgroups import memory_limits
+from core.compute.machine_memory import machine_memory
 from core.errors import DeviceError
 from core.formatting import format_bytes
 
@@ -101,9 +102,7 @@ def total_bytes(device: torch.device) -> int:
         return int(torch.xpu.get_device_properties(device).total_memory)
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
-    import psutil
-
-    return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _cpu_limits())])
+    return min([machine_memory().total_bytes, *(limit for limit, _ in _cpu_limits())])
 
 
 def free_bytes(device: torch.device) -> int:
@@ -115,13 +114,12 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "xpu":
         cached = torch.xpu.memory_reserved(device) - torch.xpu.memory_allocated(device)
         return int(torch.xpu.mem_get_info(device)[0]) + int(cached)
-    import psutil
-
+    available = machine_memory().available_bytes
     if device.type == "mps":  # its memory is the machine's
         own = torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-        return max(min(int(own), int(psutil.virtual_memory().available)), 0)
+        return max(min(int(own), available), 0)
     left = [limit - used for limit, used in _cpu_limits()]
-    return max(min([int(psutil.virtual_memory().available), *left]), 0)
+    return max(min([available, *left]), 0)
 
 
 def check_memory(needed_bytes: int, device: torch.device, suggestion: Callable[[], str] | None = None) -> None:

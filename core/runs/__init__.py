@@ -23,12 +23,12 @@ from core.runs.run_actions import annotate, delete, rename, request_stop
 from core.runs.store.metrics_file import MetricRow
 from core.runs.store.pictures import ValidationPicture, list_pictures
 from core.runs.store.state import ACTIVE, ENDED, OBSERVED, RESUMABLE, STOPPABLE, Best, RunState
-from core.runs.waiting_runs import QueuePosition, move_in_queue, queued_runs
+from core.runs.waiting_runs import QueuePosition, move_in_queue, queue_of, queued_runs
 
 __all__ = [
     "ACTIVE", "ENDED", "OBSERVED", "RESUMABLE", "STOPPABLE", "Best", "Comparison", "MetricRow", "QueuePosition",
     "RunState", "RunSummary", "ValidationPicture", "annotate", "compare", "curves_csv", "delete", "describe_end",
     "distinct_names", "duplicate", "ensure_supervisor", "find_checkpoint", "find_run", "get_run", "list_pictures",
-    "list_runs", "log_tail", "matching_ids", "metrics_after", "move_in_queue", "queued_runs", "rename", "request_stop",
-    "resume", "run_checkpoint", "serve_queue", "start_queued", "submit", "supervisor_alive",
+    "list_runs", "log_tail", "matching_ids", "metrics_after", "move_in_queue", "queue_of", "queued_runs", "rename",
+    "request_stop", "resume", "run_checkpoint", "serve_queue", "start_queued", "submit", "supervisor_alive",
 ]  # fmt: skip

@@ -193,7 +193,7 @@ def _summary(folder: Path, state: RunState | None = None) -> RunSummary:
     try:
         config, name, notes, tags = _read_facts(folder)
     except RunError as error:
-        config, name, (notes, tags) = TrainConfig(), files.read_name(folder), files.read_notes(folder)
+        config, (name, notes, tags) = TrainConfig(), files.read_annotations(folder)
         problem = str(error)
     try:
         engine = read_engine(folder)
@@ -208,6 +208,6 @@ def _read_facts(folder: Path) -> _Facts:
     every second."""
 
     def read() -> _Facts:
-        return files.read_config(folder), files.read_name(folder), *files.read_notes(folder)
+        return files.read_config(folder), *files.read_annotations(folder)
 
     return _facts.get(read, folder / files.CONFIG, folder / files.RUN)

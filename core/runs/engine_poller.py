@@ -33,9 +33,11 @@ from core.runs.store.engine_records import (
     read_engine,
     write_engine,
 )
+from core.runs.store.groups import read_sweeps
 from core.runs.store.heartbeat import last_heard
 from core.runs.store.process import locked
-from core.runs.store.state import ENDED, OBSERVED, read_state, write_reconciled_state, write_state
+from core.runs.store.run_origin import is_unconfirmed
+from core.runs.store.state import ENDED, OBSERVED, may_be_restarted, read_state, write_reconciled_state, write_state
 from core.runs.store.submissions import may_get_job
 
 COMMAND_WAIT_S = 3.0  # a command waits so long for an engine, and goes on with its last answer
@@ -134,7 +136,7 @@ def ask(root: Path, engine: Engine) -> bool:
 
 
 def open_runs(root: Path, engine: str) -> list[Path]:
-    """Folders of the runs of an engine that do not say that they have ended."""
+    """Folders of the runs of an engine that do not say that they have ended, or may be started again."""
     found = []
     for folder in files.run_folders(root):
         stamp = file_stamp(folder / files.STATE)
@@ -144,7 +146,8 @@ def open_runs(root: Path, engine: str) -> list[Path]:
             record = read_engine(folder)
             if record is None or record.engine != engine:
                 continue
-            if read_state(folder).state in ENDED:
+            state = read_state(folder)
+            if state.state in ENDED and not may_be_restarted(folder, state):
                 _ended[folder] = stamp
             else:
                 found.append(folder)
@@ -266,10 +269,10 @@ def _write_end(root: Path, folder: Path) -> None:
 
 
 def _record_with_job(folder: Path, engine: Engine) -> EngineRecord:
-    """The engine and job of a run; the job is looked for where its submission was interrupted, and the run has failed
-    where there is none."""
+    """The engine and job of a run. Where its submission was not answered or was interrupted, the job is looked for by
+    its name; the run has failed where there is none."""
     record = read_engine(folder) or EngineRecord(engine.name)
-    if record.job or may_get_job(folder.parent, record):
+    if record.job or not is_unconfirmed(folder.parent, record):
         return record
     try:
         return _with_job_found(folder, engine, record)
@@ -280,12 +283,20 @@ def _record_with_job(folder: Path, engine: Engine) -> EngineRecord:
 def _with_job_found(folder: Path, engine: Engine, record: EngineRecord) -> EngineRecord:
     with files.lock(folder):
         record, state = read_engine(folder) or record, read_state(folder)
-        if record.job or state.state != "queued" or may_get_job(folder.parent, record):
+        if record.job or state.state != "queued" or not is_unconfirmed(folder.parent, record):
             return record
         if job := engine.find(record):
-            record = replace(record, job=job)
+            record = replace(record, job=job, problem="")
             write_engine(folder, record)
             return record
-        message = f"its submission to {engine.name} was interrupted before there was a job; resume it"
+        if may_get_job(folder.parent, record) or _is_trial(folder):
+            return record
+        asked = "it was not taken" if record.problem else "it was interrupted before there was one"
+        message = f"{engine.name} has no job of its submission, {asked}; resume it"
         write_state(folder, replace(state, state="failed", message=message, ended_at=time.time()))
     return record
+
+
+def _is_trial(folder: Path) -> bool:
+    """Whether a sweep submits a run again, now or when it is resumed."""
+    return any(folder.name in sweep.runs for sweep in read_sweeps(folder.parent))

@@ -19,6 +19,7 @@ from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import GroupSummary as GroupSummary
 from core.runs.group_summary import SweepSummary, settings_of, summary_of
+from core.runs.hand_over import is_unconfirmed, submit_again
 from core.runs.store import folder as files
 from core.runs.store.engine_records import LOCAL, engine_of, read_engine
 from core.runs.store.groups import (
@@ -253,9 +254,9 @@ def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
 
 
 def resume_group(root: Path, group: Group, *, data: str = "", force: bool = False, engine: str = "") -> list[str]:
-    """Queue the runs of a group that ended early; returns their ids. Parameters are those of
-    :func:`core.runs.launch.resume`. A sweep goes on to propose trials, which train on ``engine`` too; those that failed
-    or were pruned stay ended.
+    """Queue the runs of a group that ended early (:func:`resumable_runs`); returns their ids. Parameters are those of
+    :func:`core.runs.launch.resume`. Runs whose submission is not confirmed are submitted again. A sweep goes on to
+    propose and submit trials, on ``engine`` too.
 
     Raises
     ------
@@ -263,21 +264,39 @@ def resume_group(root: Path, group: Group, *, data: str = "", force: bool = Fals
         If none ended early, or one cannot be resumed; those before it are queued then.
     """
     summary = summarise(root, read_group(root, group.id))
-    runs = [run for run in summary.runs if run.state.state in RESUMABLE]
-    if isinstance(summary, SweepSummary):
-        left = {trial.member.run for trial in summary.trials if trial.state == "stopped"}
-        left |= {run.id for run in runs if run.state.state == "crashed" and not read_pruned(run.folder)}
-        runs = [run for run in runs if run.id in left]
+    runs = resumable_runs(summary)
+    waiting = [run for run in summary.runs if is_unconfirmed(run)]
+    moved = [run for run in waiting if data or engine not in ("", engine_of(run.engine))]
+    again = [run.id for run in waiting if run not in moved]
+    sweep = summary if isinstance(summary, SweepSummary) else None
+    if not (runs or waiting or (sweep and _proposes_if_reopened(sweep))):
+        raise RunError(f"{group.id}: expected a group with stopped, failed or crashed runs, it has none")
+    if sweep is None:
+        submit_again(root, again)
+    else:
         if engine:
             get_engine(root, engine).check_config(group.config)
-            change_settings(root, group, lambda now: replace(now, engine="" if engine == LOCAL else engine))
-        if _reopen(root, summary) and not runs:
-            return []
-    if not runs:
-        raise RunError(f"{group.id}: expected a group with stopped, failed or crashed runs, it has none")
-    for run in runs:
+        _reopen(root, sweep, engine)
+    for run in (*runs, *moved):
         launch.resume(root, run.id, data=data, force=force, engine=engine)
-    return [run.id for run in runs]
+    return [*(run.id for run in (*runs, *moved)), *again]
+
+
+def resumable_runs(summary: GroupSummary) -> list[RunSummary]:
+    """The runs of a group that ended early and go on when it is resumed. Of a sweep those that were stopped or died, or
+    never began, as where their engine refused them; trials that failed or were pruned stay ended."""
+    runs = [run for run in summary.runs if run.state.state in RESUMABLE]
+    if not isinstance(summary, SweepSummary):
+        return runs
+    stopped = {trial.member.run for trial in summary.trials if trial.state == "stopped"}
+    return [run for run in runs if run.id in stopped or _died(run)]
+
+
+def _died(run: RunSummary) -> bool:
+    """Whether a trial died, or failed before it began: its values were not tried."""
+    if run.state.state == "failed":
+        return not run.state.attempt
+    return run.state.state == "crashed" and not read_pruned(run.folder)
 
 
 def delete_group(root: Path, group: Group, keep_runs: bool = False) -> None:
@@ -336,15 +355,26 @@ def refit_config(group: Group) -> TrainConfig:
     return group.config.with_values({"folds": 0, "fold": NO_FOLD, "val_subjects": ()})
 
 
-def _reopen(root: Path, summary: SweepSummary) -> bool:
-    """Have a stopped sweep propose trials again; returns whether any are left."""
-    settings, group = summary.settings, summary.group
-    if not settings.space or settings.exhausted or len(group.members) >= summary.total:
-        return False
-    number = len(group.members)
-    change_settings(root, group, lambda s: replace(s, stopped=False, problem="", failures_ignored_before=number))
+def _proposes_if_reopened(summary: SweepSummary) -> bool:
+    """Whether a sweep has trials left to propose."""
+    settings, number = summary.settings, len(summary.group.members)
+    return bool(settings.space) and not settings.exhausted and (number < summary.total or bool(settings.pending_run))
+
+
+def _reopen(root: Path, summary: SweepSummary, engine: str) -> None:
+    """Have a sweep propose trials again if any are left, and its queue submit those that wait; on another engine if one
+    is named."""
+    number = len(summary.group.members)
+
+    def reopened(settings: SweepSettings) -> SweepSettings:
+        if engine:
+            settings = replace(settings, engine="" if engine == LOCAL else engine)
+        if not settings.space or settings.exhausted:
+            return settings
+        return replace(settings, stopped=False, problem="", failures_ignored_before=number)
+
+    change_settings(root, summary.group, reopened)
     launch.ensure_supervisor(root)
-    return True
 
 
 def _values(config: TrainConfig, base: TrainConfig) -> dict[str, Any]:

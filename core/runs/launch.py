@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,33 +16,34 @@ from core.models import architecture, check_packages
 from core.models.own_networks import KEPT
 from core.paths import DEMO, dataset_folder
 from core.processes import module_command, run_limited
-from core.runs.catalog import find_checkpoint, update_index
+from core.runs.catalog import find_checkpoint, get_run, update_index
 from core.runs.engines import local
-from core.runs.engines.engine import EngineError, UnansweredError
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import settings_of
+from core.runs.hand_over import WORKER as WORKER
+from core.runs.hand_over import is_unconfirmed, submit_again, waits_without_job
+from core.runs.hand_over import start_queued as start_queued
+from core.runs.hand_over import submission_to as submission_to
 from core.runs.recorded_code import check_recorded_code
 from core.runs.run_actions import what_to_do
 from core.runs.store import folder as files
-from core.runs.store.engine_records import LOCAL, EngineRecord, change_engine, engine_of, read_engine, write_engine
-from core.runs.store.groups import read_sweeps
+from core.runs.store.engine_records import LOCAL, EngineRecord, engine_of, read_engine, write_engine
+from core.runs.store.groups import Group, read_sweeps
 from core.runs.store.process import process_identity
 from core.runs.store.state import (
     OBSERVED,
     RESUMABLE,
     RunState,
     listed_state,
-    read_state,
     reconciled_state,
     write_state,
 )
-from core.runs.store.submissions import current_lease, submission
+from core.runs.store.submissions import current_lease
 
 if TYPE_CHECKING:
     from core.datasets import Dataset
     from core.regions import RegionSpace
 
-WORKER = "core.runs.processes.worker"
 CHECK_NETWORK_S = 300.0  # longest check of a user's network: importing torch and a few steps, on a loaded machine
 
 
@@ -63,60 +62,13 @@ def submit(root: Path, config: TrainConfig, name: str = "", worker: str = WORKER
     ------
     UserError
         If the configuration, the data set, the engine or the checkpoints root cannot be used; then no run is created.
-        If the engine refuses the run; then it has failed with that reason.
+        If the engine refuses the run, or cannot be reached; then it has failed with that reason. One that does not say
+        whether it took the run is no error: the run is queued, and its submission is not confirmed.
     """
     with submission_to(root, engine):
         folder = create_run(root, resolve_config(root, config), name, engine=engine)
         start_queued(root, [folder.name], worker)
     return folder.name
-
-
-def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER, *, tried_again: bool = False) -> None:
-    """Have the engines of queued runs start them; an engine gets all of its runs at once.
-
-    Parameters
-    ----------
-    root : Path. Checkpoints root.
-    run_ids : sequence of str. The runs.
-    worker : str. Module of the trainer process.
-    tried_again : bool. Whether runs stay queued where an engine does not answer, as the caller submits them again.
-
-    Raises
-    ------
-    UserError
-        If an engine refuses them, or does not answer; then those that it did not take have failed with that reason.
-    """
-    by_engine: dict[str, list[Path]] = {}
-    for run_id in run_ids:
-        folder = files.run_folder(root, run_id)
-        by_engine.setdefault(engine_of(read_engine(folder)), []).append(folder)
-    for name, folders in by_engine.items():
-        lease: str | None = None
-        try:
-            with submission_to(root, name) as lease:
-                for folder in folders:
-                    _lease(folder)
-                get_engine(root, name).submit(folders, worker)
-        except (EngineError, ConfigError) as error:
-            if tried_again and isinstance(error, UnansweredError):
-                for folder in folders:
-                    _note_problem(folder, str(error), lease)
-                continue
-            for folder in folders:
-                _refuse(root, folder, str(error), lease)
-            raise
-
-
-def submission_to(root: Path, engine: str) -> AbstractContextManager[str | None]:
-    """A context in which runs are made and submitted: as long as it lasts, a run without a job counts as being
-    submitted. The queue of this machine needs none.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such engine.
-    """
-    return submission(root) if get_engine(root, engine).capabilities.jobs else nullcontext()
 
 
 def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER, *, engine: str = "") -> str:
@@ -136,7 +88,8 @@ def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER, *, 
 def resume(
     root: Path, run_id: str, worker: str = WORKER, *, data: str = "", force: bool = False, engine: str = ""
 ) -> None:
-    """Queue an ended run again in its own folder; it resumes from its last checkpoint, or starts anew without one.
+    """Queue an ended run again in its own folder; it resumes from its last checkpoint, or starts anew without one. A
+    run whose submission is not confirmed is submitted again, unless its engine has its job.
 
     Parameters
     ----------
@@ -158,7 +111,10 @@ def resume(
         If the code of a user's own network is not what the run began with.
     """
     folder = files.run_folder(root, run_id)
-    engine = engine or engine_of(read_engine(folder))
+    was = engine_of(read_engine(folder))
+    engine = engine or was
+    if not data and engine == was and submit_again(root, [run_id], worker):
+        return
     with submission_to(root, engine):
         _queue_again(folder, engine, data, force)
         update_index(root, folder)
@@ -175,14 +131,14 @@ def _queue_again(folder: Path, engine: str, data: str, force: bool) -> None:
                 f"{run_id}: it is finished and cannot be resumed; a new run can start from its weights: "
                 f"--init-from {run_id}"
             )
-        if state.state not in RESUMABLE:
+        if state.state not in RESUMABLE and not is_unconfirmed(get_run(folder.parent, run_id)):
             known = f": {state.message}; {what_to_do(state, run_id)}" if state.state in OBSERVED else ""
             raise RunError(f"{run_id}: expected a stopped, failed or crashed run, it is {state.state}{known}")
         config = files.read_config(folder)
         chosen.check_config(config)
         if data:
             config = config.with_values({"path": DEMO if data == DEMO else os.path.abspath(Path(data).expanduser())})
-        if not force and any((folder / name).exists() for name in (files.LAST, files.PREVIOUS)):
+        if not force and files.has_training_state(folder):
             _check_recorded_data(folder, config)
             check_recorded_code(folder, config)
         if data:
@@ -302,36 +258,20 @@ def ensure_supervisor(root: Path, worker: str = WORKER) -> None:
 
 
 def serve_queue(root: Path, worker: str = WORKER) -> None:
-    """Start a queue supervisor if runs are queued here or a sweep is to propose trials, and none is running (it was
-    killed, or the machine restarted)."""
-    if any(settings_of(sweep).proposes(len(sweep.members)) for sweep in read_sweeps(root)) or any(
+    """Start a queue supervisor if runs are queued here, or a sweep is to propose or submit trials, and none is running
+    (it was killed, or the machine restarted)."""
+    if any(_has_work(root, sweep) for sweep in read_sweeps(root)) or any(
         local.in_queue_here(folder, listed_state(folder)) for folder in files.run_folders(root)
     ):
         ensure_supervisor(root, worker)
 
 
-def _lease(folder: Path) -> None:
-    """Write into the record of a run without a job that it is submitted now."""
-    record = read_engine(folder)
-    if record is not None and not record.job and (record.problem or record.lease != current_lease()):
-        change_engine(folder, record, lease=current_lease(), submitted_at=time.time(), problem="")
-
-
-def _note_problem(folder: Path, problem: str, lease: str | None) -> None:
-    """Write into the record of a run without a job why its engine did not answer."""
-    record = read_engine(folder)
-    if record is not None and not record.job and record.lease == lease:
-        change_engine(folder, record, submitted_at=time.time(), problem=problem)
-
-
-def _refuse(root: Path, folder: Path, reason: str, lease: str | None) -> None:
-    """Set a queued run that its engine did not take to failed, unless it was queued again in the meantime."""
-    with files.lock(folder):
-        state, record = read_state(folder), read_engine(folder)
-        if state.state != "queued" or (record is not None and (record.job or lease not in (None, record.lease))):
-            return
-        write_state(folder, replace(state, state="failed", message=reason, ended_at=time.time()))
-    update_index(root, folder)
+def _has_work(root: Path, sweep: Group) -> bool:
+    """Whether a sweep is to propose trials, to make one, or to submit some that wait without a job."""
+    settings = settings_of(sweep)
+    if settings.proposes(len(sweep.members)) or (settings.pending_run and not settings.stopped):
+        return True
+    return any(waits_without_job(root / run) for run in sweep.runs)
 
 
 def check_network(config: TrainConfig) -> None:

@@ -29,7 +29,7 @@ def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
     ----------
     root : Path. Checkpoints root.
     run_id : str. The run.
-    now : bool. Whether the trainer is killed; the progress since its last checkpoint is lost.
+    now : bool. Whether the trainer is killed; progress that no checkpoint holds is lost.
 
     Raises
     ------

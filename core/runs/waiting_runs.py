@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from core.errors import RunError
-from core.runs.catalog import update_index
+from core.runs.catalog import RunSummary, update_index
 from core.runs.engines.local import in_queue_here
 from core.runs.store import folder as files
 from core.runs.store.engine_records import read_engine
@@ -22,6 +23,12 @@ def queued_runs(root: Path) -> list[str]:
     """Ids of the runs in the queue of this machine, in queue order."""
     states = ((folder, listed_state(folder)) for folder in files.run_folders(root))
     return queue_order((folder.name, state) for folder, state in states if in_queue_here(folder, state))
+
+
+def queue_of(runs: Sequence[RunSummary]) -> list[str]:
+    """The queue of this machine, of all runs of a root that were listed just now, which are not read again."""
+    waiting = (run for run in runs if run.state.state == "queued" and run.engine is None and run.state.origin.is_own)
+    return queue_order((run.id, run.state) for run in waiting)
 
 
 def move_in_queue(root: Path, run_id: str, to: QueuePosition) -> list[str]:

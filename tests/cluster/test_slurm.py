@@ -51,6 +51,10 @@ poll_s = 2
 kind = "slurm"
 extra = ["--hold"]
 poll_s = 2
+[whole]
+kind = "slurm"
+extra = ["--exclusive", "--nodelist=n1"]
+poll_s = 2
 [wrong]
 kind = "slurm"
 partition = "nope"
@@ -85,8 +89,13 @@ def test_run_on_a_node_is_watched_stopped_and_resumed_from_here(root: Path, out_
     run_id = submit(root, "gpu")
     running = wait_for_epoch(root, run_id)
     assert running.host in ("n1", "n2") and not runs.queued_runs(root)
-    summary = runs.get_run(root, run_id)
-    assert summary.report is not None and summary.report.place == running.host
+
+    def place() -> str:
+        engine_poller.ask_all(root)
+        report = runs.get_run(root, run_id).report
+        return "" if report is None else report.place
+
+    wait_until(lambda: place() == running.host, 30, 0.2)  # its heart beats before the cluster is asked again
     for refused in (lambda: runs.delete(root, run_id), lambda: runs.resume(root, run_id, TOY)):
         with pytest.raises(RunError, match="running"):
             refused()
@@ -127,6 +136,37 @@ def test_run_goes_on_from_its_checkpoint_after_a_power_cut(root: Path, cluster: 
     assert "crashed" not in states and "failed" not in states
     epochs = [row.epoch for row in metrics_file.read_metrics(root / run_id) if row.name == "lr"]
     assert epochs == sorted(set(epochs))
+    runs.request_stop(root, run_id)
+    wait_for(root, run_id, "stopped", "finished")
+
+
+@pytest.mark.fault(48, "preempted by a job of higher priority: waits, says so, and goes on from its checkpoint")
+def test_preempted_run_says_so_and_goes_on_from_its_checkpoint(root: Path, cluster: SlurmCluster) -> None:
+    run_id = submit(root, "whole")
+    before = wait_for_epoch(root, run_id, 3)
+    urgent = ["-p", "urgent", "--exclusive", "--nodelist=n1", "-o", "/dev/null", "--wrap", "sleep 600"]
+    job = cluster.client("sbatch", "--parsable", *urgent).strip()
+    try:
+        states = []
+
+        def waits() -> bool:
+            state = seen(root, run_id)
+            states.append((state.state, state.message))
+            return state.state == "queued"
+
+        wait_until(waits, 60, 0.3)
+        assert states[-1][1].startswith("its job was preempted, or its node was shut down, and waits to go on: ")
+        for refused in (lambda: runs.resume(root, run_id, TOY), lambda: runs.delete(root, run_id)):
+            with pytest.raises(RunError, match="queued"):
+                refused()  # there would be a second job, or one without a run
+        saved = read_state(root / run_id)
+        assert saved.epoch >= before.epoch and (root / run_id / files.LAST).is_file()
+    finally:
+        cluster.client("scancel", job)
+    again = wait_for_epoch(root, run_id, saved.epoch + 1)
+    assert again.attempt == 2 and not {"failed", "crashed"} & {state for state, _ in states}
+    epochs = [row.epoch for row in metrics_file.read_metrics(root / run_id) if row.name == "lr"]
+    assert epochs == sorted(set(epochs)), "none is trained twice"
     runs.request_stop(root, run_id)
     wait_for(root, run_id, "stopped", "finished")
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core import runs
-from core.runs.store.engine_records import LOCAL, JobReport, read_engine
-from core.runs.store.state import read_state
+from core.runs.engines.slurm_reasons import explain_end
+from core.runs.store.engine_records import LOCAL, JobReport, read_engine, write_engine
+from core.runs.store.folder import PREVIOUS
+from core.runs.store.state import read_state, reconciled_state
 from core.study.answers import read_answers
 from tests.support.app_pages import (
     button_labels,
@@ -23,6 +26,7 @@ from tests.support.app_pages import (
     run_page,
     texts,
 )
+from tests.support.cluster.slurm_clients import SlurmClients
 from tests.support.elsewhere import CLUSTER, OTHER, SETTINGS, answer, beat, moved_elsewhere, run_elsewhere, with_job
 from tests.support.quiz_runs import QuizRun, use_copy
 
@@ -64,6 +68,50 @@ def test_waiting_run_of_a_cluster_shows_job_and_reason(root: Path) -> None:
     (row,) = app.table[0].value.to_dict("records")
     assert row["where or why"] == "it waits for free nodes, GPUs or memory" and row["job"] == "7"
     assert "Delete this run" not in button_labels(app)
+
+
+def test_submission_that_is_not_confirmed_says_so_and_is_tried_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_elsewhere(root, "queued")
+    with_job(folder, "")
+    record = read_engine(folder)
+    assert record is not None
+    write_engine(folder, replace(record, problem=f"{CLUSTER}: sbatch did not answer within 20 s"))
+    app = open_page("runs")
+    shown = texts(app)
+    assert f"**Submission not confirmed: {CLUSTER} did not say whether it took it" in shown.replace("\\", "")
+    assert "sbatch did not answer within 20 s" in shown and "Submit again" in shown and "failed:" not in shown
+    assert "Delete this run" not in button_labels(app) and "Stop this run" in button_labels(app)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    app = click(app, "Submit again")
+    assert "squeue is not installed here" in texts(app)
+    assert runs.get_run(root, folder.name).state.message.startswith("submission not confirmed"), "it may have a job"
+    clients = SlurmClients(tmp_path / "bin", monkeypatch)
+    monkeypatch.setenv("PATH", f"{clients.folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    clients.answer("squeue", "41\n")
+    assert "not confirmed" not in texts(click(open_page("runs"), "Submit again"))
+    assert read_engine(folder).job == "41" and not clients.calls("sbatch")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("state", ["stopped", "crashed", "failed"])
+def test_run_is_said_to_continue_from_a_checkpoint_only_where_it_has_one(root: Path, state: str) -> None:
+    folder = run_elsewhere(root, state)
+    with_job(folder)
+    shown = texts(open_page("runs"))
+    assert "begins anew, as it has no checkpoint" in shown and "continues from its last checkpoint" not in shown
+    (folder / PREVIOUS).touch()
+    shown = texts(open_page("runs"))
+    assert "continues from its last checkpoint" in shown and "begins anew" not in shown
+
+
+def test_reason_of_a_lost_job_is_no_claim_about_a_checkpoint(root: Path) -> None:
+    folder = run_elsewhere(root, "queued")
+    with_job(folder)
+    answer(root, JobReport("ended", explain_end("PREEMPTED", "None")))
+    assert reconciled_state(folder).message == "preempted by a job of higher priority; resume it"
+    shown = texts(open_page("runs"))
+    assert "its last checkpoint" not in shown and r"\; resume it" not in shown and "; resume it" not in shown
 
 
 def test_cluster_that_does_not_answer_is_shown_and_ends_nothing(root: Path) -> None:

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from core.errors import RunError
 from core.runs import run_checkpoint
 from core.runs.predictions import read_predictions
+from core.runs.store.lost_answers import LostAnswers, note_lost
 from core.study.answers import read_answers
 from core.study.statistics import Score
 from tests.support.app_pages import (
@@ -112,7 +113,10 @@ def test_game_from_the_settings_to_the_score(root: Path) -> None:
     assert numbers["95 % interval"] == score.interval_text
     assert f"python -m core quiz report {game_id(app)}" in app.code[0].value
     again = open_quiz()
-    assert f"All games so far: {score.correct} of 10 right" in texts(again)
+    assert f"All games so far: {score.correct} of 10 right" in texts(again) and "were lost" not in texts(again)
+    note_lost(root / "index.sqlite.damaged-20261129-120000", LostAnswers(3, {game_id(app): 2}))
+    assert "At least 3 answers of all games were lost with a damaged database" in texts(open_quiz())
+    assert "At least 2 answers of this game were lost" in texts(open_quiz(game=game_id(app)))
 
 
 def test_answered_questions_can_be_shown_again(root: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core import runs
+from core.checkpointing.metadata import CheckpointMetadata
 from core.evaluation.metrics import SubjectScore
 from core.runs import groups
 from core.runs.group_scores import CrossValidation, HeldOutSubject
@@ -36,6 +37,37 @@ def test_group_is_one_row_and_opens_by_its_address(checkpoints: Path, group: Gro
     assert other in {row["id"] for row in rows} and len(rows) == 2
     assert [header.value for header in app.header] == ["net"]
     assert "0 of 3 folds finished" in texts(app) and "The scores follow" in texts(app)
+
+
+def test_subject_that_was_finished_since_the_scores_were_read_is_not_segmented_again(
+    checkpoints: Path, group: Group, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, second, _ = group.runs
+    for run in (first, second):
+        set_state(checkpoints, run, "finished")
+    missing = tuple(HeldOutSubject(f"ball_{n}", run, None, "not segmented yet") for n, run in ((0, first), (1, second)))
+    monkeypatch.setattr("ui.shared.cache.cross_validation", lambda *_: CrossValidation(("bright",), missing, {}))
+    monkeypatch.setattr("core.runs.run_checkpoint", lambda folder: folder / "best.safetensors")
+    metadata = CheckpointMetadata({}, [], (), None, dataset={"path": str(tmp_path)})
+    monkeypatch.setattr("ui.shared.cache.checkpoint_metadata", lambda _: metadata)
+    finished = {"ball_0"}
+
+    def unfinished(root: Path, checkpoint: Path, data: Path, subjects: list[str]) -> list[str]:
+        return [subject for subject in subjects if subject not in finished]
+
+    started: list[tuple[str, list[str]]] = []
+
+    def start(checkpoint: Path, data: Path, subjects: list[str]) -> None:
+        started.append((checkpoint.parent.name, subjects))
+        finished.update(subjects)
+
+    monkeypatch.setattr("ui.shared.evaluation_job._missing", unfinished)
+    monkeypatch.setattr("ui.shared.evaluation_job.start", start)
+    app = open_page("runs", group=group.id)
+    assert "Score 1 subject" in button_labels(app)
+    app = click(app, "Score 1 subject")
+    assert started == [(second, ["ball_1"])], "the one that is finished is not made again, nor is this one"
+    assert not any(label.startswith("Score") for label in button_labels(app))
 
 
 def test_member_links_to_its_group(group: Group) -> None:

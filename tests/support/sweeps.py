@@ -44,7 +44,8 @@ def end_trial(
                 root / run, epoch, epoch * 8, epoch * 1.0, {"whole/dice_mean": dice * epoch / 6}
             )
     ended: dict[str, Any] = (
-        dict(state=state, best=best, epoch=6, epochs=6, step=48, elapsed_s=6.0, ended_at=time.time()) | values
+        dict(state=state, attempt=1, best=best, epoch=6, epochs=6, step=48, elapsed_s=6.0, ended_at=time.time())
+        | values
     )
     write_state(root / run, dataclasses.replace(read_state(root / run), **ended))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from core.errors import UserError
+from core.runs.store.lost_answers import read_lost
 from core.study.answers import Answer, UnknownGameError, current_streak, read_answers, summarise
 from core.study.statistics import Score
 from ui.quiz.game import Game
@@ -41,6 +42,7 @@ def render_score(id: str, game: Game | None) -> None:
         st.info(f"No question of this game was answered{elsewhere}.", icon=":material/info:")
         return
     report = summarise(id, answers)
+    say_lost(read_lost(runs_root()).games.get(answers[0].game, 0), "this game")
     first = answers[0]
     requested = f" of {first.questions} requested" if len(answers) < first.questions else ""
     model_name = game.settings.model_name if game is not None else first.model
@@ -56,6 +58,16 @@ def render_score(id: str, game: Game | None) -> None:
     _questions_again(answers, game)
     st.caption("Every answer is stored. The same report in a terminal:")
     st.code(f"python -m core quiz report {id}", language="bash")
+
+
+def say_lost(number: int, of: str) -> None:
+    """Say that answers were lost with a damaged database, so that a score is of fewer; nothing where none were."""
+    if number:
+        st.warning(
+            f"At least {formatting.count(number, 'answer')} of {of} were lost with a damaged database, and are not "
+            "counted.",
+            icon=":material/heart_broken:",
+        )
 
 
 def longest_streak(answers: Sequence[Answer]) -> int:

@@ -8,12 +8,14 @@ import streamlit as st
 
 from core.errors import UserError
 from core.paths import DEMO, DEMO_MODEL, demo_folder
+from core.runs.store.lost_answers import read_lost
 from core.study.answers import read_answers
 from core.study.questions import DIFFICULTIES, MAX_STACK_DEPTH, PLANE_AXES
 from core.study.statistics import Score
 from ui.quiz import preparation
 from ui.quiz.game import GameSettings
 from ui.quiz.preparation import Selection
+from ui.quiz.score_view import say_lost
 from ui.shared import cache, demo_jobs, formatting
 from ui.shared.data_choice import choose_data, held_out_demo_subject
 from ui.shared.errors import stop_on_user_error
@@ -125,6 +127,7 @@ def _choose_model_and_data(models: Mapping[str, cache.Model]) -> Selection:
 def _score_of_all_games() -> None:
     try:
         score = Score.of(answer.correct for answer in read_answers(runs_root()))
+        lost = read_lost(runs_root()).number
     except UserError as error:
         st.warning(f"Answers cannot be stored: {formatting.plain(str(error))}", icon=":material/warning:")
         return
@@ -133,3 +136,4 @@ def _score_of_all_games() -> None:
             f"All games so far: {score.correct:,} of {score.n:,} right, {score.accuracy_text} (95 % interval "
             f"{score.interval_text})."
         )
+    say_lost(lost, "all games")

@@ -14,6 +14,7 @@ from core.datasets.data_record import CHANGED, MAX_CHANGES, ChangedDataError
 from core.errors import UserError
 from core.hosts import host_name
 from core.runs import RunSummary
+from core.runs.hand_over import is_unconfirmed
 from core.runs.store.engine_records import engine_of
 from core.runs.store.folder import NAME_LENGTH, name_with
 from ui.runs.states import title_with_state
@@ -37,6 +38,8 @@ def header(root: Path, run: RunSummary, *, review: bool = True) -> None:
             go_to("review", **{MODEL: run.id})
         if state == "queued":
             _move(root, run)
+        if is_unconfirmed(run) and st.button("Submit again", type="primary", icon=":material/refresh:"):
+            attempt(runs.resume, root, run.id)
         if state in runs.STOPPABLE:
             _stop(root, run)
         elif state == "stopping":
@@ -154,14 +157,15 @@ def _refused_key(run: RunSummary) -> str:
 
 def _stop(root: Path, run: RunSummary) -> None:
     with st.popover("Stop", icon=":material/stop:", key=f"stop-{run.id}"):
-        st.write("The run saves a checkpoint and ends; it can be resumed.")
+        waits = run.state.state == "queued"
+        st.write(f"The run {'leaves the queue' if waits else 'saves a checkpoint and ends'}; it can be resumed.")
         if st.button("Stop this run", type="primary", key=f"stop-now-{run.id}"):
             attempt(runs.request_stop, root, run.id)
 
 
 def _end_now(root: Path, run: RunSummary) -> None:
     with st.popover("End now", icon=":material/stop:", key=f"end-{run.id}"):
-        st.write("The run ends without a checkpoint; training since its last checkpoint is lost.")
+        st.write("The run ends without saving a checkpoint; progress that no checkpoint holds is lost.")
         if st.button("End this run now", type="primary", key=f"end-now-{run.id}"):
             attempt(runs.request_stop, root, run.id, True)
 

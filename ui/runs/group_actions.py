@@ -12,6 +12,7 @@ from core import runs
 from core.errors import UserError
 from core.runs import groups
 from core.runs.group_summary import GroupSummary, SweepSummary
+from core.runs.hand_over import is_unconfirmed
 from core.runs.store.folder import NAME_LENGTH, name_with
 from ui.runs import sweep_actions
 from ui.runs.actions import attempt, resume_button
@@ -55,7 +56,7 @@ def progress_text(summary: GroupSummary) -> str:
 def _fold_actions(root: Path, summary: GroupSummary, states: AbstractSet[str]) -> None:
     if states & set(runs.STOPPABLE):
         _stop(root, summary)
-    if states & set(runs.RESUMABLE):
+    if states & set(runs.RESUMABLE) or any(map(is_unconfirmed, summary.runs)):
         was, key = groups.engine_of_group(summary), f"resume-{summary.group.id}"
         clicked, engine = resume_button(root, was, key, label="Resume all")
         if clicked:

@@ -14,6 +14,7 @@ from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.progress import progress
 
 _REQUESTED = "scores_of_group_requested"  # session key: id of the group that all scores are asked for
+_READ_AGAIN = "scores_of_group_read_again"  # session key: subjects for which the page was run again
 
 
 def offer_scoring(root: Path, summary: GroupSummary, scores: CrossValidation) -> None:
@@ -27,6 +28,7 @@ def offer_scoring(root: Path, summary: GroupSummary, scores: CrossValidation) ->
         if subject.run in ended:
             by_run.setdefault(subject.run, []).append(subject.id)
     failed = False
+    finished: list[str] = []  # since the scores were read
     work: list[tuple[Path, Path, list[str]]] = []
     for run_id, subjects in by_run.items():
         checkpoint = runs.run_checkpoint(ended[run_id].folder)
@@ -37,11 +39,16 @@ def offer_scoring(root: Path, summary: GroupSummary, scores: CrossValidation) ->
         if pending := evaluation_job.pending(checkpoint, data):
             _show_progress(ended[run_id].name, checkpoint, data, pending)
             return
-        job = evaluation_job.observe(checkpoint, data, subjects)
+        left = evaluation_job.without_prediction(checkpoint, data, subjects)
+        finished += [subject for subject in subjects if subject not in left]
+        if not left:
+            continue
+        job = evaluation_job.observe(checkpoint, data, left)
         if job.state == "failed":
             failed = True
             error_box(job.message, context=f"Segmenting by {formatting.plain(ended[run_id].name)} failed")
-        work.append((checkpoint, data, subjects))
+        work.append((checkpoint, data, left))
+    _read_again_once(finished)
     if not work:
         return
     number = formatting.count(sum(len(subjects) for *_, subjects in work), "subject")
@@ -49,6 +56,13 @@ def offer_scoring(root: Path, summary: GroupSummary, scores: CrossValidation) ->
     if requested or st.button(f"Score {number}", icon=":material/play_arrow:", help="Segments them in the background."):
         st.session_state[_REQUESTED] = summary.group.id
         evaluation_job.start(*work[0])
+        st.rerun()
+
+
+def _read_again_once(finished: list[str]) -> None:
+    """Run the page again, whose scores were read before these subjects were finished."""
+    if finished and st.session_state.get(_READ_AGAIN) != finished:
+        st.session_state[_READ_AGAIN] = finished
         st.rerun()
 
 

@@ -18,9 +18,10 @@ from core.formatting import format_duration, format_number, format_score
 from core.presets import PRESET_NAMES, command_line, preset
 from core.runs import RunState, RunSummary
 from core.runs.engines.registry import get_engine
+from core.runs.hand_over import is_unconfirmed
 from ui.runs.actions import attempt
 from ui.runs.results import NOTHING_MEASURED, best_dice
-from ui.runs.states import NEXT_STEPS, STATE_ICONS
+from ui.runs.states import STATE_ICONS, next_step
 from ui.shared import formatting
 from ui.shared.navigation import tab_title
 
@@ -28,6 +29,10 @@ LOG_LINES = 200
 MIDNIGHT = datetime(2000, 1, 2, tzinfo=UTC)
 MAX_CLASSES = 4  # with more, Dice per class is shown only in the chart
 FROM_DATA = "from the data"
+UNCONFIRMED = (
+    "Its job is shown here once the cluster says that it has it; once it says that there is none, the run has failed. "
+    "*Submit again* looks for the job first, so that there is no second one."
+)
 
 
 def status(root: Path, run_id: str, every_s: float | None) -> None:
@@ -55,7 +60,7 @@ def status(root: Path, run_id: str, every_s: float | None) -> None:
             st.progress(run.progress)
         if warning := run.state.facts.get("warning"):
             st.warning(formatting.plain(formatting.sentence(warning)), icon=":material/warning:")
-        _message(run.state, _queue_position(root, run), run.config.run.minutes > 0)
+        _message(run, _queue_position(root, run))
 
     fragment()
 
@@ -140,26 +145,29 @@ def _measured_on(state: RunState) -> str:
     return f"Epoch {score.epoch}, measured on {score.measured_on or 'validation sub-volumes'}, background left out."
 
 
-def _message(state: RunState, queue_position: str, budget: bool) -> None:
-    """What the run does now, or how it ended; while it is prepared, a bar.
+def _message(run: RunSummary, queue_position: str) -> None:
+    """What a run does now, or how it ended; while it is prepared, a bar.
 
     Parameters
     ----------
+    run : RunSummary. The run.
     queue_position : str. Sentence about the queue, for a queued run.
-    budget : bool. Whether the run has a time budget.
     """
-    reason = formatting.plain(state.message.removesuffix("; it can be resumed"))
+    state = run.state
+    reason = formatting.plain(state.message.removesuffix("; it can be resumed").removesuffix("; resume it"))
     if state.state in ("failed", "crashed"):
-        text = f"**It {state.state}:** {reason or 'no message'}  \n{NEXT_STEPS[state.state]}"
+        text = f"**It {state.state}:** {reason or 'no message'}  \n{next_step(run)}"
         st.error(text, icon=":material/error:")
     elif state.state == "stopped":
-        st.caption(f"Stopped{': ' + reason if reason else ''}. {NEXT_STEPS['stopped']}")
+        st.caption(f"Stopped{': ' + reason if reason else ''}. {next_step(run)}")
     elif state.state in runs.OBSERVED:
         title = "Its heartbeat has stopped" if state.state == "stalled" else "No heartbeat arrives"
         st.warning(
-            f"**{title}:** {formatting.plain(formatting.sentence(state.message))}  \n{NEXT_STEPS[state.state]}",
+            f"**{title}:** {formatting.plain(formatting.sentence(state.message))}  \n{next_step(run)}",
             icon=STATE_ICONS[state.state],
         )
+    elif is_unconfirmed(run):
+        st.warning(f"**{formatting.sentence(reason)}**  \n{UNCONFIRMED}", icon=":material/help:")
     elif state.state == "queued" and state.message:
         st.caption(f"Queued: {reason}.")
     elif state.state == "queued":
@@ -167,8 +175,7 @@ def _message(state: RunState, queue_position: str, budget: bool) -> None:
     elif (stalled_s := state.stalled_s(time.time())) is not None:
         st.warning(
             f"**No update for {format_duration(stalled_s)}.** The run may be waiting for a disk or a network, or hang; "
-            "its machine may have been suspended. It is not ended automatically: wait, or stop it and resume it from "
-            "its last checkpoint.",
+            "its machine may have been suspended. It is not ended automatically: wait, or stop and resume it.",
             icon=":material/hourglass_disabled:",
         )
     elif state.state == "stopping":
@@ -177,7 +184,7 @@ def _message(state: RunState, queue_position: str, budget: bool) -> None:
         preparing = "Preparing: " if state.state == "starting" else ""
         activity = state.what.removesuffix(f" {state.done}/{state.total}")
         text = f"{formatting.sentence(preparing + activity)}, {state.done} of {state.total} done."
-        note = " The time budget begins with the first step." if preparing and budget else ""
+        note = " The time budget begins with the first step." if preparing and run.config.run.minutes > 0 else ""
         st.progress(min(1.0, state.done / state.total), formatting.plain(text + note))
     elif state.active:
         st.caption(formatting.plain(formatting.sentence(state.what or "starting")))

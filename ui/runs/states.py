@@ -6,6 +6,8 @@ from typing import Literal
 
 import streamlit as st
 
+from core.runs import RunSummary
+from core.runs.store.folder import has_training_state
 from ui.shared import formatting
 
 Colour = Literal["red", "orange", "green", "blue", "gray", "violet"]
@@ -33,14 +35,21 @@ STATE_ICONS = {
     "failed": ":material/error:",
     "crashed": ":material/heart_broken:",
 }
-NEXT_STEPS = {
-    "failed": "Fix the cause and resume it, or start another run on the Train page.",
-    "crashed": "Resume it: it continues from its last checkpoint.",
-    "stalled": "It is not ended automatically: wait, or stop it and resume it from its last checkpoint.",
-    "unreachable": "It may still train: nothing is ended, resumed or deleted before a heartbeat arrives or it ends. "
-    "If its machine is gone for good: `segmentarium runs give-up RUN`.",
-    "stopped": "It can be resumed at any time and continues from its last checkpoint.",
-}
+_FROM = "continues from its last checkpoint"
+_ANEW = "begins anew, as it has no checkpoint"
+
+
+def next_step(run: RunSummary) -> str:
+    """What to do about a run that has ended, or of which nothing is heard."""
+    resumed = _FROM if has_training_state(run.folder) else _ANEW
+    return {
+        "failed": f"Fix the cause and resume it, or start another run on the Train page. Resumed, it {resumed}.",
+        "crashed": f"Resume it: it {resumed}.",
+        "stalled": f"It is not ended automatically: wait, or stop and resume it. Resumed, it {resumed}.",
+        "unreachable": "It may still train: nothing is ended, resumed or deleted before a heartbeat arrives or it "
+        "ends. If its machine is gone for good: `segmentarium runs give-up RUN`.",
+        "stopped": f"It can be resumed at any time; it then {resumed}.",
+    }[run.state.state]
 
 
 def title_with_state(name: str, state: str) -> None:

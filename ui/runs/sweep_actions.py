@@ -20,7 +20,7 @@ from ui.runs.selection import open_group, open_run
 from ui.shared.errors import error_box
 from ui.shared.places import where
 
-RESUME_HELP = "Trials that were stopped go on, and new ones follow."
+RESUME_HELP = "Trials that were stopped, died or never began go on, and new ones follow."
 LONGER = 4  # times the budget of a trial, as a suggestion
 
 
@@ -46,7 +46,7 @@ def render(root: Path, summary: SweepSummary) -> None:
 def _can_resume(summary: SweepSummary) -> bool:
     settings = summary.settings
     left = settings.space and not settings.exhausted and len(summary.trials) < summary.total
-    return bool(left) or any(trial.state == "stopped" for trial in summary.trials)
+    return bool(left) or bool(groups.resumable_runs(summary))
 
 
 def _stop(root: Path, summary: SweepSummary) -> None:

@@ -93,6 +93,11 @@ def observe(checkpoint: Path, data: Path, subjects: Sequence[str], kept: Mapping
     return Job("failed", message=names + next(iter(reasons.values())))
 
 
+def without_prediction(checkpoint: Path, data: Path, subjects: Sequence[str]) -> list[str]:
+    """Those of some subjects that have no up-to-date prediction now."""
+    return _missing(runs_root(), checkpoint, data, subjects)
+
+
 def pending(checkpoint: Path, data: Path) -> list[str]:
     """Subjects that were asked for and are not finished."""
     with _lock:

@@ -24,6 +24,10 @@ class UnansweredError(EngineError):
     """An engine does not answer: whether it took the request is not known, and it may be tried again."""
 
 
+class UnsentError(UnansweredError):
+    """An engine cannot be reached: it did not get the request, which may be tried again."""
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What an engine can do; outside this folder nothing looks at its kind.

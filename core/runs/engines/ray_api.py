@@ -8,12 +8,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from core.runs.engines.engine import EngineError, UnansweredError
+from core.runs.engines.engine import EngineError, UnansweredError, UnsentError
 from core.runs.engines.settings import RaySettings
 
 MAX_BYTES = 256 * 1024**2  # longest answer
@@ -161,7 +162,9 @@ class RayApi:
             if isinstance(reason, TimeoutError)
             else f"does not answer ({getattr(reason, 'strerror', None) or reason})"
         )
-        return UnansweredError(
+        unsent = isinstance(reason, ConnectionRefusedError | socket.gaierror)
+        failure = UnsentError if unsent else UnansweredError
+        return failure(
             f"{self._name}: its dashboard at {self._settings.address} {why}: is its head up, and `address` right?"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-RESUME = "resume it: it goes on from its last checkpoint"
+RESUME = "resume it"
 UNKNOWN = f"Ray does not know its job: its head was restarted, or the job was deleted; {RESUME}"
 STOPPED = f"its job was stopped in Ray; {RESUME}"
 SUCCEEDED = f"its job ended, but the run did not report how; look at its log, or {RESUME}"

@@ -17,10 +17,17 @@ from pathlib import Path
 from core.config import TrainConfig
 from core.errors import ConfigError
 from core.runs.engines.check_job import run_check_job
-from core.runs.engines.engine import Capabilities, Check, EngineError, UnansweredError
+from core.runs.engines.engine import Capabilities, Check, EngineError, UnansweredError, UnsentError
 from core.runs.engines.job_shell import OUTPUT, end_of, job_name, preamble, python_of, trainer_parent
 from core.runs.engines.settings import SlurmSettings
-from core.runs.engines.slurm_reasons import UNKNOWN, explain_end, explain_refusal, explain_waiting, is_unanswered
+from core.runs.engines.slurm_reasons import (
+    UNKNOWN,
+    explain_end,
+    explain_refusal,
+    explain_waiting,
+    is_unanswered,
+    is_unsent,
+)
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
     ANSWERS,
@@ -88,7 +95,7 @@ class SlurmEngine:
             if record is None or record.job:
                 continue
             if record.name and record.name not in found:
-                found[record.name] = self._find(record.name)
+                found[record.name] = self._find_earlier(record.name)
             if job := found.get(record.name, ""):
                 _note(folder, record, job)
             else:
@@ -244,6 +251,13 @@ class SlurmEngine:
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
+    def _find_earlier(self, name: str) -> str:
+        """Number of the job of an earlier submission; where that cannot be asked, it may be there."""
+        try:
+            return self._find(name)
+        except UnsentError as error:
+            raise UnansweredError(str(error)) from error
+
     def _find(self, name: str) -> str:
         """Number of the job with a name that waits or runs; empty if there is none."""
         numbers = self._run("squeue", "-h", "-t", _LIVING, "--name", name, "-o", "%F").split()
@@ -291,9 +305,15 @@ class SlurmEngine:
                 f"{self.name}: {program} did not answer within {self.settings.timeout_s:g} s: is its controller up?"
             ) from error
         if done.returncode:
-            failure = UnansweredError if is_unanswered(done.stderr) else EngineError
-            raise failure(f"{self.name}: {explain_refusal(program, done.stderr)}")
+            raise _failure(done.stderr)(f"{self.name}: {explain_refusal(program, done.stderr)}")
         return done.stdout
+
+
+def _failure(output: str) -> type[EngineError]:
+    """The error that a client which failed has met."""
+    if is_unsent(output):
+        return UnsentError
+    return UnansweredError if is_unanswered(output) else EngineError
 
 
 def _note(folder: Path, record: EngineRecord, job: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-RESUME = "resume it: it goes on from its last checkpoint"
+RESUME = "resume it"
 
 WAITING = {
     "None": "Slurm has not looked at it yet",
@@ -66,11 +66,17 @@ _UNANSWERED = (
     "standby mode",
     "temporarily unable",
 )
+_UNSENT = ("connect failure", "connection refused", "standby mode", "temporarily unable")
 
 
 def is_unanswered(output: str) -> bool:
     """Whether a client that failed says that the controller did not answer: its request may have been taken."""
     return any(words in output.lower() for words in _UNANSWERED)
+
+
+def is_unsent(output: str) -> bool:
+    """Whether a client that failed says that the controller did not get its request, or takes none now."""
+    return any(words in output.lower() for words in _UNSENT)
 
 
 def explain_waiting(reason: str) -> str:

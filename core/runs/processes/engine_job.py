@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from core.runs.store.engine_records import JOB, JOB_ENDS, JOB_NAME, JOB_NODES, JOB_RESTART, JOB_SIGNAL_S, EngineRecord
 
 SIGNAL_EARLY_S = 60.0  # Slurm sends the signal up to so much earlier than it was asked to
-_RESUME = "it goes on from its last checkpoint when it is resumed"
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class EngineJob:
     def why_signalled(self) -> str:
         """Why the engine asked the job to end just now."""
         if self.ends_at is not None and self.ends_at - time.time() < self.signal_s + SIGNAL_EARLY_S:
-            return f"out of time: the time limit of its job was reached; {_RESUME}"
-        return f"its job was asked to end: preempted, cancelled, or its node is to be shut down; {_RESUME}"
+            return "out of time: the time limit of its job was reached"
+        return "its job was asked to end: preempted, cancelled, or its node is to be shut down"
 
 
 def engine_job() -> EngineJob:

@@ -104,6 +104,10 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
             gpus=gpus,
             started_at=time.time(),
             ended_at=None,
+            done=0,
+            total=0,
+            remaining_s=None,  # those of an attempt that a power cut ended
+            sub_volumes_per_s=None,
         )
         return write_state(folder, state.moved_here())
 

@@ -187,7 +187,7 @@ def _train(
             segmented.append(event)
         listener(event)
 
-    resume = any((folder / name).exists() for name in (files.LAST, files.PREVIOUS))
+    resume = files.has_training_state(folder)
     experiment(config, folder, listen, stop, resume)
     if not ended:
         raise RuntimeError("training returned without the event Ended")

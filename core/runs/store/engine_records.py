@@ -49,7 +49,8 @@ class EngineRecord:
     job : str. Id of the job; empty while it is being submitted.
     submitted_at : float. In seconds since 1970.
     lease : str. The submission that works on it (:mod:`core.runs.store.submissions`).
-    problem : str. Why the engine did not answer its last submission, which is to be tried again; empty without that.
+    problem : str. Why the engine did not answer its last submission; empty without that.
+    tried_again : bool. Whether its submitter submits it again after that, as the queue does for a sweep.
     """
 
     engine: str
@@ -59,6 +60,7 @@ class EngineRecord:
     submitted_at: float = 0.0
     lease: str = ""
     problem: str = ""
+    tried_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ def _parse_record(path: Path) -> EngineRecord | None:
             float(data.get("submitted_at") or 0.0),
             str(data.get("lease") or ""),
             str(data.get("problem") or ""),
+            bool(data.get("tried_again")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: expected engine and job of a run, got: {error}") from error

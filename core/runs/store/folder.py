@@ -33,7 +33,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from core.checkpointing.metadata import BEST as BEST
 from core.checkpointing.metadata import LAST as LAST
@@ -136,6 +136,11 @@ def check_id(text: str) -> None:
         raise RunError(f"expected a run id (letters, digits, '-', '_' and '.'), got {text!r}")
 
 
+def has_training_state(folder: Path) -> bool:
+    """Whether a run has a checkpoint from which it resumes; otherwise it begins anew."""
+    return any((folder / name).exists() for name in (LAST, PREVIOUS))
+
+
 def run_folders(root: Path) -> list[Path]:
     """The folders of all runs under a root, in no particular order; empty if the root does not exist.
 
@@ -224,20 +229,26 @@ def read_config_or_default(folder: Path) -> TrainConfig:
 
 def read_name(folder: Path) -> str:
     """The name of a run; its id where it has none."""
-    try:
-        return str(read_json(folder / RUN).get("name") or folder.name)
-    except RunError:
-        return folder.name
+    return read_annotations(folder).name
 
 
-def read_notes(folder: Path) -> tuple[str, tuple[str, ...]]:
-    """Notes and tags of a run; empty where there are none."""
+class Annotations(NamedTuple):
+    """What a person gave a run: its name, which is its id where it has none; notes and tags, empty without any."""
+
+    name: str
+    notes: str
+    tags: tuple[str, ...]
+
+
+def read_annotations(folder: Path) -> Annotations:
+    """Name, notes and tags of a run."""
     try:
         facts = read_json(folder / RUN)
     except RunError:
-        return "", ()
+        return Annotations(folder.name, "", ())
     tags = facts.get("tags")
-    return str(facts.get("notes") or ""), tuple(str(t) for t in tags) if isinstance(tags, list) else ()
+    found = tuple(str(t) for t in tags) if isinstance(tags, list) else ()
+    return Annotations(str(facts.get("name") or folder.name), str(facts.get("notes") or ""), found)
 
 
 def append_log(folder: Path, line: str) -> None:

@@ -314,7 +314,7 @@ def _now(dialect: str) -> sa.ColumnElement[float]:
 def _values_of(folder: Path, state: RunState, config: TrainConfig, name: str) -> dict[str, Any]:
     best = state.score
     facts = {name: value for name, value in state.to_json().items() if name != "updated_at"}  # see ``written_at``
-    details = {"state": facts, "tags": list(files.read_notes(folder)[1])}
+    details = {"state": facts, "tags": list(files.read_annotations(folder).tags)}
     return dict(
         name=_text(name), state=state.state, message=_text(state.message), preset=_text(config.preset),
         epoch=state.epoch, epochs=state.epochs, best_epoch=best.epoch if best else None,

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from core.errors import RunError
 from core.runs.store.database import SHM_SUFFIX, WAL_SUFFIX, database_url, open_answers
 from core.runs.store.database_errors import DamagedIndexError
 from core.runs.store.index import open_index
+from core.runs.store.lost_answers import LostAnswers, note_lost
+from core.runs.store.rows import upsert
 from core.runs.store.schema import ANSWERS
+from core.runs.store.sqlite_pages import Record, read_records
+
+_KEY = 3  # values of an entry of the index of the primary key: game, number, row
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,13 @@ class RebuildResult:
     runs : int. Runs in the index.
     damaged : Path or None. New path of the damaged database; ``None`` if it was not damaged.
     answers : int. Quiz answers recovered from it.
+    lost : LostAnswers. Those of which there is a trace in it, and which cannot be read.
     """
 
     runs: int
     damaged: Path | None = None
     answers: int = 0
+    lost: LostAnswers = field(default_factory=LostAnswers)
 
 
 def rebuild(root: Path) -> RebuildResult:
@@ -51,11 +56,12 @@ def rebuild(root: Path) -> RebuildResult:
     except DamagedIndexError:
         damaged = _set_aside(Path(database_url(root).database or ""))
     runs = open_index(root).rebuild()
-    answers = _readable_answers(damaged)
+    found = _readable_answers(damaged)
     with open_answers(root) as connection:
-        for answer in answers:
-            connection.execute(ANSWERS.insert().values(**answer))
-    return RebuildResult(runs, damaged, len(answers))
+        for answer in found.answers.values():
+            upsert(connection, ANSWERS, answer)
+    note_lost(damaged, found.lost)
+    return RebuildResult(runs, damaged, len(found.answers), found.lost)
 
 
 def _set_aside(file: Path) -> Path:
@@ -70,20 +76,63 @@ def _set_aside(file: Path) -> Path:
     return aside
 
 
-def _readable_answers(damaged: Path) -> list[dict[str, Any]]:
-    """The valid answers before the first unreadable one, without repetitions."""
-    names = [column.name for column in ANSWERS.c]
+@dataclass(frozen=True)
+class _Found:
+    """What a damaged database still holds of the answers.
+
+    Attributes
+    ----------
+    answers : dict. The valid ones, by game and number.
+    lost : LostAnswers. Those that are known to be missing.
+    """
+
+    answers: dict[tuple[str, int], dict[str, Any]]
+    lost: LostAnswers
+
+
+def _readable_answers(damaged: Path) -> _Found:
+    """The valid answers on all pages that are left, without repetitions.
+
+    Rows are numbered from 1 and never deleted, and the index of their primary key names game and row: so it is known
+    how many there were at least, and of which games some are lost.
+    """
     answers: dict[tuple[str, int], dict[str, Any]] = {}
-    query = str(sa.select(ANSWERS).compile(dialect=sqlite.dialect()))
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(damaged)) as connection:
-        for row in connection.execute(query):
-            answer = dict(zip(names, row, strict=True))
+    rows: set[int] = set()  # numbers of the rows that were read
+    named: dict[int, str] = {}  # row to its game, by the index
+    traces: set[int] = set()  # numbers of rows that were there, whether they were read or not
+    wal = damaged.with_name(f"{damaged.name}{WAL_SUFFIX}")
+    for record in read_records(damaged, wal, len(ANSWERS.c), _KEY):
+        if record.in_table:
+            answer = _answer(record)
             if _is_valid(answer):
                 answers[answer["game"], answer["number"]] = {**answer, "correct": bool(answer["correct"])}
-    return list(answers.values())
+                rows.add(record.row)
+        elif _is_key(record):
+            named[record.row] = str(record.values[0])
+        if _is_key(record):
+            traces.add(record.row)
+    # A row counts where the one before it has left a trace too: one number alone may be damage.
+    last = max((row for row in traces if row - 1 in traces or row == 1), default=0)
+    games = Counter(game for row, game in named.items() if row not in rows and row <= last)
+    return _Found(answers, LostAnswers(max(0, last - len(rows)), dict(sorted(games.items()))))
 
 
-def _is_valid(values: dict[str, Any]) -> bool:
+def _answer(record: Record) -> dict[str, Any]:
+    """The columns of a row; SQLite stores whole numbers of ``REAL`` columns as integers."""
+    values = zip(ANSWERS.c, record.values, strict=True)
+    return {
+        column.name: float(value) if column.type.python_type is float and isinstance(value, int) else value
+        for column, value in values
+    }
+
+
+def _is_key(record: Record) -> bool:
+    """Whether a record begins with the key of an answer, whatever is wrong with the rest."""
+    game, number = record.values[:2]
+    return isinstance(game, str) and isinstance(number, int) and record.row > 0
+
+
+def _is_valid(values: Mapping[str, Any]) -> bool:
     """Whether the values have the columns' types and are consistent. SQLite stores any type in any column, and does not
     detect a page that was overwritten."""
     accepted: dict[type, tuple[type, ...]] = {float: (float, int), bool: (int,)}

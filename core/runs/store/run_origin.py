@@ -14,6 +14,7 @@ from core.runs.store.submissions import is_held
 
 Fate = Literal["lives", "waits", "stalled", "unreachable", "ended"]
 BEATS_S = 5.0  # a heartbeat that changed within this time is newer than the answer of an engine
+UNCONFIRMED = "submission not confirmed"
 RESTARTED = "the machine was restarted while it ran (or this folder was copied from another machine)"
 
 _watch = ChangeWatch()
@@ -154,15 +155,28 @@ def _when_heard(beat: Beat | None, silence: Silence | None, host: str = "") -> s
 
 def describe_waiting(root: Path, record: EngineRecord) -> tuple[JobReport | None, str]:
     """The report about the job of a queued run, and a sentence why it waits."""
+    if not record.job:
+        return None, _why_without_job(root, record)
     report, error = read_report(root, record)
-    if not record.job and record.problem:
-        why = record.problem.removeprefix(f"{record.engine}: ")
-        return None, f"{record.engine} did not answer when it was submitted, it is tried again: {why}"
-    if not record.job and is_held(root, record):
-        return None, f"it is being submitted to {record.engine}"
     if error or report is None:
         return report, _why_unknown(record, error)
     return report, report.reason
+
+
+def is_unconfirmed(root: Path, record: EngineRecord) -> bool:
+    """Whether the engine of a queued run did not say if it took it: it may have a job, whose id is not known."""
+    return not record.job and (bool(record.problem) or not is_held(root, record))
+
+
+def _why_without_job(root: Path, record: EngineRecord) -> str:
+    """What is known of the submission of a run without a job."""
+    if record.problem:
+        why = record.problem.removeprefix(f"{record.engine}: ")
+        next_step = "it is submitted again" if record.tried_again else "its job is looked for by its name"
+        return f"{UNCONFIRMED}: {record.engine} did not say whether it took it ({why}); {next_step}"
+    if is_held(root, record):
+        return f"it is being submitted to {record.engine}"
+    return f"{UNCONFIRMED}: it was interrupted before {record.engine} answered; its job is looked for by its name"
 
 
 def _why_unknown(record: EngineRecord, error: str) -> str:

@@ -20,7 +20,7 @@ from core.errors import RunError
 from core.hosts import host_name
 from core.runs.store import folder as files
 from core.runs.store import stop_file
-from core.runs.store.engine_records import read_engine
+from core.runs.store.engine_records import JobReport, read_engine, read_report
 from core.runs.store.process import is_alive
 from core.runs.store.run_origin import Judgement, Origin, describe_waiting, is_here, judge
 
@@ -31,6 +31,8 @@ ACTIVE: tuple[State, ...] = ("starting", "running", "stopping", "stalled", "unre
 OBSERVED: tuple[State, ...] = ("stalled", "unreachable")  # seen from elsewhere, never written
 ENDED: tuple[State, ...] = ("stopped", "finished", "failed", "crashed")
 STALLED_S = 120.0  # shortest time without an update after which a run counts as stalled
+RESTART_S = 600.0  # for so long after a signal ended its job, it is asked about, if nothing else is known
+INTERRUPTED = "its job was preempted, or its node was shut down, and waits to go on"
 STALLED_TIMES = 5.0  # and that many times its longest gap between updates
 RESUMABLE: tuple[State, ...] = ("stopped", "failed", "crashed")
 STOPPABLE: tuple[State, ...] = ("queued", "starting", "running", *OBSERVED)  # not yet requested to stop
@@ -251,7 +253,7 @@ def reconciled_state(folder: Path) -> RunState:
         if state.state == "queued":
             return _waiting(folder, state)
         if not state.active:
-            return state
+            return _restarted_later(folder, state)
         exit_record = _exit_record(folder, state.attempt)
         if exit_record is None and (is_alive(state.pid, state.pid_start) or is_alive(state.shim_pid, state.shim_start)):
             return _stopping_if_requested(folder, state)
@@ -280,7 +282,7 @@ def listed_state(folder: Path) -> RunState:
     stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
     kept = _ended.get(folder)
     if kept is not None and kept[0] == stamp:
-        return kept[1]
+        return _restarted_later(folder, kept[1])
     try:
         state = read_state(folder)
     except RunError:
@@ -288,7 +290,18 @@ def listed_state(folder: Path) -> RunState:
     if state.state not in ENDED:
         return reconciled_state(folder)
     _ended[folder] = (stamp, state)
-    return state
+    return _restarted_later(folder, state)
+
+
+def may_be_restarted(folder: Path, state: RunState) -> bool:
+    """Whether a run that was stopped by a signal to its job, as by preemption, may go on when its engine starts the job
+    again: it waits for that, or nothing has been reported of it since."""
+    report = _report_of_signalled(folder, state)
+    if report is None:
+        return False
+    if report.state == "unknown" and not report.reason:
+        return state.ended_at is not None and time.time() - state.ended_at < RESTART_S
+    return report.state in ("waiting", "running")
 
 
 def write_reconciled_state(folder: Path) -> RunState:
@@ -304,6 +317,24 @@ def write_reconciled_state(folder: Path) -> RunState:
 
 def _stopping_if_requested(folder: Path, state: RunState) -> RunState:
     return dataclasses.replace(state, state="stopping") if stop_file.stop_requested(folder) else state
+
+
+def _restarted_later(folder: Path, state: RunState) -> RunState:
+    """A run that has ended: queued where its job was interrupted and waits to be started again."""
+    report = _report_of_signalled(folder, state)
+    if report is None or report.state != "waiting":
+        return state
+    return dataclasses.replace(state.observed("queued", f"{INTERRUPTED}: {report.reason}"), ended_at=None)
+
+
+def _report_of_signalled(folder: Path, state: RunState) -> JobReport | None:
+    """What is known of the job of a run that was stopped by a signal to it; ``None`` for any other run."""
+    if state.state != "stopped":
+        return None
+    record = read_engine(folder)
+    if record is None or not record.job or stop_file.read_stop(folder) != stop_file.SIGNALLED:
+        return None
+    return read_report(folder.parent, record)[0] or JobReport("unknown")
 
 
 def _waiting(folder: Path, state: RunState) -> RunState:
@@ -369,7 +400,7 @@ def _dead(state: RunState, exit_record: dict[str, Any] | None, reason: str = "")
     if exit_record is None:
         message = reason or "trainer and parent process died; the cause is not known"
     elif exit_record.get("killed_on_request"):
-        final, message = "stopped", "killed on request; the progress since its last checkpoint is lost"
+        final, message = "stopped", "killed on request; progress that no checkpoint holds is lost"
     else:
         message = str(exit_record.get("reason") or "the trainer died")
     return state.ended(final, message, (exit_record or {}).get("ended_at", state.updated_at))

@@ -61,13 +61,13 @@ def is_held(root: Path, record: EngineRecord) -> bool:
 
 
 def may_get_job(root: Path, record: EngineRecord) -> bool:
-    """Whether a run without a job may still get one from its submitter: its lease is held, or it was a moment ago, or
-    an unanswered submission is to be tried again."""
+    """Whether a run without a job may still get one: its lease is held, or it was a moment ago, as its submission may
+    have been taken without an answer, or it is to be submitted again."""
     beat = _read_lease(root, record)
     if beat is not None:
         return _is_renewed(root, record, beat)
     since = _watch.silence(_key(root, record), None, record.submitted_at)
-    return since.age_s < (TRIED_AGAIN_S if record.problem else heartbeat.OLD_S)
+    return since.age_s < (TRIED_AGAIN_S if record.tried_again else heartbeat.OLD_S)
 
 
 def _read_lease(root: Path, record: EngineRecord) -> Beat | None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -13,8 +18,12 @@ from core import cli
 from core.bench import gpu_check, gpu_checks
 from core.bench.gpu_check import Settings, check_gpu
 from core.bench.gpu_checks import CHECKS, Check, run_check
+from core.compute.machine_memory import machine_memory
 from core.errors import ConfigError
 from core.inference.sliding_window import predict_logits
+from core.paths import project_root
+from core.processes import kill_tree
+from tests.support.watching import wait_until
 
 ON_CPU = [name for name, check in CHECKS.items() if not check.gpus]
 
@@ -72,8 +81,96 @@ def test_failing_hanging_and_dying_checks_end_no_other(monkeypatch: pytest.Monke
 
 def test_time_limit_ends_everything_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     report = check_gpu(Settings(limit_s=1.0), "cpu", silent)
-    assert {result.status for result in report.results} == {"skipped"} and report.table is None
+    assert {result.status for result in report.results} == {"skipped", "left out"} and report.table is None
     assert "time limit" in report.text() and report.seconds < 5
+    assert list(report.left_out) == ON_CPU == report.to_json()["left_out"], "the others need a GPU"
+    assert (
+        f"left out for lack of time: {', '.join(ON_CPU)}; run them alone: --checks {','.join(ON_CPU)}" in report.text()
+    )
+
+
+def test_check_that_is_ended_by_the_limit_of_all_is_left_out_and_did_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+    monkeypatch.setattr(gpu_check, "run_limited", lambda command, limit_s: limits.append(limit_s))
+    report = check_gpu(Settings(checks=("resume",), table=False, limit_s=20.0), "cpu", silent)
+    assert report.passed and report.left_out == ("resume",) and 15 < limits[0] <= 20
+    assert "it was ended after 20 of its 60 s" in report.results[0].sentence
+    report = check_gpu(Settings(checks=("resume",), table=False), "cpu", silent)
+    assert not report.passed and report.results[0].status == "timed out", "it had all of its time"
+
+
+def test_outcomes_are_known_at_once_and_survive_a_device_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: list[str] = []
+
+    def lost(*_: object) -> None:
+        assert known == ["resume"]
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    passed = CompletedProcess([], 0, '{"status": "passed", "sentence": "x"}', "")
+    monkeypatch.setattr(gpu_check, "run_limited", lambda command, limit_s: passed)
+    monkeypatch.setattr(gpu_check, "resolve_precision", lost)
+    settings = Settings(checks=("resume",), table=False)
+    report = check_gpu(settings, "cpu", silent, lambda result: known.append(result.name))
+    assert report.passed and "resume" in report.text()
+
+
+# A Python in which only torch and what it needs are installed: all other packages are out of reach, in every process.
+BARE = """
+import importlib.abc, importlib.metadata, importlib.util, sys
+ALLOWED = {"torch", "torchgen", "functorch", "numpy", "sympy", "mpmath", "jinja2", "markupsafe", "networkx", "fsspec",
+    "filelock", "typing_extensions", "setuptools", "pkg_resources", "triton", "core"}
+BLOCKED = {*importlib.metadata.packages_distributions()} - ALLOWED
+
+class Wall(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Wall())
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: (
+    None if name.partition(".")[0] in BLOCKED else find_spec(name, package)
+)
+"""
+
+
+@pytest.mark.long(60)
+def test_bare_machine_with_torch_alone_checks_and_measures(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BARE)
+    paths = os.pathsep.join([str(tmp_path), str(project_root())])
+    done = subprocess.run(
+        [sys.executable, "-m", "core", "bench", "gpu-check", "--device", "cpu", "--json"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False, timeout=480,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    results = {result["name"]: result for result in found["results"]}
+    assert results["resume"]["status"] == "skipped" and "package safetensors" in results["resume"]["sentence"]
+    assert {name for name in ON_CPU if results[name]["status"] == "passed"} == {*ON_CPU} - {"resume"}
+    assert found["table"]["rows"][0]["name"] == "ours" and "passed" in done.stderr, "outcomes as they come"
+
+
+@pytest.mark.slow
+def test_process_and_its_descendants_are_killed_without_psutil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known = tmp_path / "pid"
+    code = f"import subprocess; p = subprocess.Popen(['sleep', '60']); open('{known}', 'w').write(str(p.pid)); p.wait()"
+    monkeypatch.setattr("core.processes.find_spec", lambda name: None)
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        wait_until(lambda: known.is_file() and known.read_text())
+        kill_tree(process.pid)
+        assert process.wait(10) < 0
+    wait_until(lambda: not psutil.pid_exists(int(known.read_text())) or _is_zombie(int(known.read_text())))
+
+
+def _is_zombie(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_memory_of_the_machine_is_read_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = machine_memory()
+    monkeypatch.setattr("core.compute.machine_memory.find_spec", lambda name: None)
+    found = machine_memory()
+    assert found.total_bytes == expected.total_bytes and 0 < found.available_bytes <= found.total_bytes
 
 
 def test_unknown_check_is_refused() -> None:

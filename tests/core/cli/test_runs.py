@@ -265,7 +265,9 @@ def test_rebuild_restores_a_lost_index(folder: Path, checkpoints: Path, capsys: 
     metrics_file.append_metrics(folder, 1, 10, 0.5, {"lr": 0.1})
     assert runs.metrics_after(checkpoints, folder.name) == []
     assert cli.main(["runs", "rebuild", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"runs": 1, "damaged": None, "answers_saved": 0}
+    assert json.loads(capsys.readouterr().out) == {
+        "runs": 1, "damaged": None, "answers_saved": 0, "answers_lost": 0, "lost_by_game": {},
+    }  # fmt: skip
     assert [row.name for row in runs.metrics_after(checkpoints, folder.name)] == ["lr"]
     assert (checkpoints / FILE).is_file()
     assert cli.main(["runs", "rebuild", "--checkpoints", str(checkpoints / "nowhere")]) == 1

@@ -6,11 +6,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core import runs
+from core.config_data import DataConfig
+from core.config_network import OptimConfig
 from core.errors import RunError
+from core.files import StampedCache
 from core.presets import preset
 from core.processes import PROJECT, module_environment
 from core.runs.launch import create_run
@@ -18,6 +22,7 @@ from core.runs.store import folder as files
 from core.runs.store import metrics_file
 from core.runs.store.index import open_index
 from core.runs.store.state import read_state, write_state
+from tests.support.elsewhere import run_elsewhere
 from tests.support.index_rows import run_rows
 
 
@@ -35,6 +40,46 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     (tmp_path / "not a run").mkdir()
     (tmp_path / "a file").write_text("")
     assert [run.name for run in runs.list_runs(tmp_path)] == ["newest", "middle", "old"]
+
+
+def test_queue_of_listed_runs_is_that_of_the_root_and_reads_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (queued_run(tmp_path, name) for name in ("a", "b", "c"))
+    write_state(second, replace(read_state(second), state="finished"))
+    runs.move_in_queue(tmp_path, third.name, "first")
+    elsewhere = run_elsewhere(tmp_path, "queued")
+    listed, queue = runs.list_runs(tmp_path), runs.queued_runs(tmp_path)
+    assert queue == [third.name, first.name] and elsewhere.name in {run.id for run in listed}
+    monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("nothing is read"))
+    assert runs.queue_of(listed) == queue
+
+
+def test_list_of_runs_that_differ_in_a_few_sections_reads_each_section_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a sweep: reading a section takes longer than all else in a list."""
+    for number in range(12):
+        config = preset("quick").with_values({"path": "demo", "learning_rate": 0.01 / (number + 1)})
+        create_run(tmp_path, config)
+    built: list[str] = []
+
+    def count(section: type[OptimConfig | DataConfig]) -> None:
+        check = section.__post_init__
+
+        def counted(self: Any) -> None:
+            built.append(section.__name__)
+            check(self)
+
+        monkeypatch.setattr(section, "__post_init__", counted)
+
+    monkeypatch.setattr("core.config._read_sections", {})
+    monkeypatch.setattr("core.runs.catalog._facts", StampedCache())
+    count(OptimConfig)
+    count(DataConfig)
+    rates = sorted(run.config.optim.learning_rate for run in runs.list_runs(tmp_path))
+    assert rates == sorted(0.01 / (number + 1) for number in range(12))
+    assert built.count("OptimConfig") == 12 and built.count("DataConfig") == 1
 
 
 def test_damaged_run_is_listed_with_its_problem(tmp_path: Path) -> None:

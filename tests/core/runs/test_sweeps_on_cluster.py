@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 from core import runs
 from core.config import TrainConfig
 from core.errors import ConfigError
-from core.runs import groups, run_actions
+from core.runs import engine_poller, groups, run_actions
+from core.runs.engines.registry import get_engine
 from core.runs.processes.sweep_driver import SweepDriver
-from core.runs.store.engine_records import read_engine, write_engine
+from core.runs.store.engine_records import LOCAL, read_engine, write_engine
 from core.runs.store.folder import run_folders
 from core.runs.store.groups import Group, read_group, read_groups
 from core.runs.store.submissions import submission
@@ -101,7 +103,7 @@ def test_engine_that_does_not_answer_delays_a_sweep_and_does_not_end_it(
     summary = sweep_summary(tmp_path, group)
     assert not summary.settings.problem and trial_states(tmp_path, group) == ["waiting", "waiting"]
     message = summary.runs[0].state.message
-    assert "it is tried again" in message and error in message
+    assert "submission not confirmed" in message and "it is submitted again" in message and error in message
     cluster.answer("sbatch", "42\n")
     assert advance(tmp_path, group.id, 2) and len(cluster.calls("sbatch")) == 1, "not before a moment has passed"
     monkeypatch.setattr("core.runs.sweeps.TRY_AGAIN_S", 0.0)
@@ -175,8 +177,71 @@ def test_cluster_that_refuses_ends_the_sweep_with_its_reason_and_it_is_resumed(
     assert CLUSTER in summary.settings.problem and "account" in summary.settings.problem
     assert trial_states(tmp_path, group) == ["failed", "failed"]
     cluster.answer("sbatch", "42\n")
+    refused = read_group(tmp_path, group.id).runs
+    assert groups.resume_group(tmp_path, read_group(tmp_path, group.id)) == [*refused], "their values were not tried"
+    assert advance(tmp_path, group.id, 2) and jobs(tmp_path, group) == ["42", "42"]
+    assert (
+        trial_states(tmp_path, group) == ["waiting", "waiting"] and not sweep_summary(tmp_path, group).settings.problem
+    )
+
+
+@pytest.mark.fault(49, "queue killed while no submission of a sweep was answered: goes on, none is lost or doubled")
+@pytest.mark.parametrize("noted", [True, False], ids=["answered with an error", "killed while it waited"])
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
+def test_sweep_goes_on_whose_queue_died_while_no_submission_was_answered(
+    tmp_path: Path,
+    config: TrainConfig,
+    cluster: SlurmClients,
+    monkeypatch: pytest.MonkeyPatch,
+    noted: bool,
+    taken: bool,
+) -> None:
+    group = sweep_on_cluster(tmp_path, config, trials=2, at_once=2)
+    cluster.answer("sbatch", status=1, error="sbatch: error: Socket timed out on send/recv operation")
+    with monkeypatch.context() as killed:
+        if not noted:
+            killed.setattr("core.runs.hand_over._note_problem", _killed)
+        with nullcontext() if noted else pytest.raises(KeyboardInterrupt):
+            advance(tmp_path, group.id, 2)
+    assert jobs(tmp_path, group) == ["", ""] and trial_states(tmp_path, group) == ["waiting", "waiting"]
+    for module in ("submissions.TRIED_AGAIN_S", "heartbeat.OLD_S"):  # nobody has gone on for a long time
+        monkeypatch.setattr(f"core.runs.store.{module}", 0.0)
+    monkeypatch.setattr("core.runs.sweeps.TRY_AGAIN_S", 0.0)
+    engine_poller.ask(tmp_path, get_engine(tmp_path, CLUSTER))
+    assert trial_states(tmp_path, group) == ["waiting", "waiting"], "the sweep submits them, they have not failed"
+    started: list[Path] = []
+    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda root, worker="": started.append(root))
+    runs.serve_queue(tmp_path)  # as every page does
     groups.resume_group(tmp_path, read_group(tmp_path, group.id))
-    assert advance(tmp_path, group.id, 2) and jobs(tmp_path, group)[2:] == ["42_0", "42_1"]
+    assert started == [tmp_path, tmp_path]
+    cluster.answer("sbatch", "42\n")
+    cluster.answer("squeue", "41\n" if taken else "")
+    assert advance(tmp_path, group.id, 2)
+    assert jobs(tmp_path, group) == (["41_0", "41_1"] if taken else ["42_0", "42_1"])
+    assert len(cluster.calls("sbatch")) == (1 if taken else 2) and len(read_group(tmp_path, group.id).runs) == 2
+
+
+def test_sweep_whose_trials_were_all_refused_goes_on_with_their_values(
+    tmp_path: Path, config: TrainConfig, cluster: SlurmClients
+) -> None:
+    group = sweep_on_cluster(tmp_path, config, trials=2, at_once=2)
+    cluster.answer("sbatch", status=1, error="sbatch: error: Invalid account or account/partition combination")
+    assert not advance(tmp_path, group.id, 2) and trial_states(tmp_path, group) == ["failed", "failed"]
+    cluster.answer("sbatch", "42\n")
+    groups.resume_group(tmp_path, read_group(tmp_path, group.id))
+    assert trial_states(tmp_path, group) == ["waiting", "waiting"]
+    for run in read_group(tmp_path, group.id).runs:
+        end_trial(tmp_path, run, 0.8)
+    assert sweep_summary(tmp_path, group).state == "finished", "the refusal is over"
+
+
+def test_unconfirmed_trials_move_to_another_engine(tmp_path: Path, config: TrainConfig, cluster: SlurmClients) -> None:
+    group = sweep_on_cluster(tmp_path, config, trials=2, at_once=2)
+    cluster.answer("sbatch", status=1, error="sbatch: error: Socket timed out on send/recv operation")
+    advance(tmp_path, group.id, 2)
+    groups.resume_group(tmp_path, read_group(tmp_path, group.id), engine=LOCAL)
+    assert jobs(tmp_path, group) == ["here", "here"]
+    assert set(runs.queued_runs(tmp_path)) == {*read_group(tmp_path, group.id).runs}
 
 
 def test_sweep_names_an_engine_that_there_is(tmp_path: Path, config: TrainConfig) -> None:

@@ -41,7 +41,10 @@ KillWait=5
 MinJobAge=300
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
 NodeName=n[1-2] NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=4 Gres=gpu:2
-PartitionName=ci Nodes=ALL Default=YES MaxTime=INFINITE
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=ci Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10
 """
 NODE = """hostname "$1"; cat /proc/sys/kernel/random/uuid >"$2/run/$1.boot"
 mount --bind "$2/run/$1.boot" /proc/sys/kernel/random/boot_id; mount --bind "$2/hosts" /etc/hosts
@@ -78,7 +81,8 @@ class SlurmCluster:
             (self.folder / gpu).symlink_to("/dev/null")
         (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu[0-1]\n")
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost {os.uname().nodename} n1 n2\n")
-        conf = CONF.format(dir=self.folder, port=PORT, first=PORT + 1, last=PORT + 2)
+        port = PORT + 10 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # one of each worker
+        conf = CONF.format(dir=self.folder, port=port, first=port + 1, last=port + 2)
         (self.folder / "slurm.conf").write_text(conf)
         run = self.folder / "run"
         munge = ["munged", f"--key-file={self.folder}/munge.key", f"--socket={run}/munge.socket"]

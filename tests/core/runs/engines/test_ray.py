@@ -235,6 +235,26 @@ def test_submission_whose_answer_is_lost_counts_where_ray_has_the_job(root: Path
     assert record.job == record.name and len(ray.submitted) == 1
 
 
+def test_submission_that_is_not_confirmed_is_found_and_submitted_once(root: Path, ray: RayDashboard) -> None:
+    ray.refuse = (504, "too late")
+    folder = root / runs.submit(root, CONFIG, engine=NAME)
+    state = runs.get_run(root, folder.name).state
+    assert state.state == "queued" and state.message.startswith(f"submission not confirmed: {NAME} did not say whether")
+    ray.refuse = None
+    runs.resume(root, folder.name)
+    assert record_of(folder).job == record_of(folder).name and len(ray.submitted) == 1
+    write_engine(folder, replace(record_of(folder), job="", problem="too late"))
+    runs.resume(root, folder.name)  # Ray has it, which was not known
+    assert record_of(folder).job == record_of(folder).name and len(ray.submitted) == 1
+
+
+def test_dashboard_that_cannot_be_reached_got_no_submission(root: Path, dashboard: RayDashboard) -> None:
+    declare(root, dashboard, address="http://127.0.0.1:9")
+    with pytest.raises(EngineError, match="does not answer"):
+        runs.submit(root, CONFIG, engine=NAME)
+    assert [run.state.state for run in runs.list_runs(root)] == ["failed"]
+
+
 def test_token_is_sought_where_ray_seeks_it(
     root: Path, dashboard: RayDashboard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

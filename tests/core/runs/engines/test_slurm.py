@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from core import runs
+from core import cli, runs
 from core.errors import ConfigError, RunError
 from core.presets import preset
-from core.runs import engine_poller
+from core.runs import engine_poller, groups
 from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
 from core.runs.engines.slurm_reasons import explain_end, explain_refusal, explain_waiting
 from core.runs.launch import create_run
+from core.runs.processes.engine_job import EngineJob
 from core.runs.store import folder as files
-from core.runs.store.engine_records import JOB_SIGNAL_S, EngineRecord, change_engine, read_engine, write_engine
+from core.runs.store.engine_records import JOB_SIGNAL_S, LOCAL, EngineRecord, change_engine, read_engine, write_engine
 from core.runs.store.state import read_state
+from core.runs.store.submissions import submission
 from tests.support.cluster.slurm_clients import SlurmClients
 from tests.support.elsewhere import CLUSTER, SETTINGS
 
@@ -77,6 +81,123 @@ def test_submission_that_never_reached_the_cluster_fails_with_what_to_do(root: P
     write_engine(folder, EngineRecord(CLUSTER, f"{folder.name}-1", None, "", 0.0))
     engine_poller.ask(root, get_engine(root, CLUSTER))
     assert read_state(folder).state == "failed" and "interrupted" in read_state(folder).message
+
+
+@pytest.fixture
+def unconfirmed(root: Path, slurm: SlurmClients) -> Path:
+    """A run whose submission was not answered."""
+    slurm.answer("sbatch", "", 1, "sbatch: error: Socket timed out on send/recv operation")
+    folder = root / runs.submit(root, CONFIG, "net", engine=CLUSTER)
+    state = runs.get_run(root, folder.name).state
+    assert (state.state, read_state(folder).state) == ("queued", "queued")
+    assert state.message.startswith(f"submission not confirmed: {CLUSTER} did not say whether it took it")
+    assert "Socket timed out" in state.message and len(slurm.calls("sbatch")) == 1
+    slurm.answer("sbatch", "43\n")
+    return folder
+
+
+@pytest.mark.fault(56, "engine does not answer a submission: not confirmed, its job found by name, no second job")
+def test_job_of_a_submission_that_was_not_answered_is_found_by_its_name(
+    root: Path, slurm: SlurmClients, unconfirmed: Path
+) -> None:
+    name = read_engine(unconfirmed).name  # type: ignore[union-attr]
+    (slurm.folder / "squeue").write_text(
+        f'#!/bin/bash\necho "squeue $*" >>{slurm.folder}/calls\n'
+        f'case " $* " in *" --name {name} "*) echo 41 ;; *) echo "41|PENDING|Resources||N/A" ;; esac\n'
+    )
+    engine_poller.ask(root, get_engine(root, CLUSTER))
+    record = read_engine(unconfirmed)
+    assert record is not None and (record.job, record.problem) == ("41", "")
+    assert runs.get_run(root, unconfirmed.name).state.message == "it waits for free nodes, GPUs or memory"
+    assert len(slurm.calls("sbatch")) == 1
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_submission_that_was_not_answered_is_tried_again_without_a_second_job(
+    root: Path, slurm: SlurmClients, unconfirmed: Path, taken: bool
+) -> None:
+    slurm.answer("squeue", "41\n" if taken else "")
+    runs.resume(root, unconfirmed.name)
+    record = read_engine(unconfirmed)
+    assert record is not None and record.job == ("41" if taken else "43") and not record.problem
+    assert len(slurm.calls("sbatch")) == (1 if taken else 2) and read_state(unconfirmed).state == "queued"
+    with pytest.raises(RunError, match="expected a stopped, failed or crashed run, it is queued"):
+        runs.resume(root, unconfirmed.name)
+
+
+def test_submission_that_was_not_answered_has_failed_once_the_cluster_says_that_it_has_no_such_job(
+    root: Path, slurm: SlurmClients, unconfirmed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = get_engine(root, CLUSTER)
+    monkeypatch.setattr(engine, "poll_s", 0.0)
+    assert engine_poller.ask(root, engine)
+    assert read_state(unconfirmed).state == "queued", "its request may be on its way for a minute"
+    monkeypatch.setattr("core.runs.store.heartbeat.OLD_S", 0.0)
+    slurm.answer("squeue", "", 1, "squeue: error: Unable to contact slurm controller")
+    assert engine_poller.ask(root, engine)
+    assert read_state(unconfirmed).state == "queued", "nothing is known of it"
+    slurm.answer("squeue", "")
+    assert engine_poller.ask(root, engine)
+    assert read_state(unconfirmed).state == "failed"
+    assert f"{CLUSTER} has no job of its submission, it was not taken" in read_state(unconfirmed).message
+    runs.resume(root, unconfirmed.name)
+    assert read_engine(unconfirmed).job == "43"  # type: ignore[union-attr]
+
+
+def test_submission_that_another_process_tries_again_is_left_to_it(
+    root: Path, slurm: SlurmClients, unconfirmed: Path
+) -> None:
+    def resume_too() -> None:
+        with pytest.raises(RunError, match="being submitted to gpu-cluster just now"):
+            runs.resume(root, unconfirmed.name)
+
+    with submission(root) as lease:
+        record = read_engine(unconfirmed)
+        assert record is not None
+        write_engine(unconfirmed, replace(record, lease=lease, problem=""))
+        with ThreadPoolExecutor() as other:
+            other.submit(resume_too).result()
+    assert len(slurm.calls("sbatch")) == 1
+
+
+def test_submission_that_was_not_answered_goes_to_another_engine(
+    root: Path, slurm: SlurmClients, unconfirmed: Path, no_supervisor: None
+) -> None:
+    earlier = read_engine(unconfirmed)
+    assert earlier is not None
+    runs.resume(root, unconfirmed.name, engine=LOCAL)
+    assert read_engine(unconfirmed) is None and runs.queued_runs(root) == [unconfirmed.name]
+    assert not EngineJob("41", name=earlier.name).is_of(EngineRecord(CLUSTER, "another-name"))
+
+
+def test_command_that_gets_no_answer_prints_the_run_and_how_to_try_again(
+    root: Path, slurm: SlurmClients, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm.answer("sbatch", "", 1, "sbatch: error: Socket timed out on send/recv operation")
+    arguments = ["submit", "demo", "--preset", "quick", "--checkpoints", str(root), "--engine", CLUSTER]
+    assert cli.main(arguments) == 1
+    printed = capsys.readouterr()
+    (run,) = runs.list_runs(root)
+    assert printed.out == f"{run.id}\n" and run.state.state == "queued"
+    assert "submission not confirmed" in printed.err and f"runs resume {run.id}" in printed.err
+    slurm.answer("sbatch", "43\n")
+    assert cli.main(["runs", "resume", run.id, "--checkpoints", str(root)]) == 0
+    assert capsys.readouterr().out == f"{run.id}: queued\n" and read_engine(run.folder).job == "43"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_folds_whose_submission_was_not_answered_are_submitted_again_together(
+    root: Path, slurm: SlurmClients, found: bool
+) -> None:
+    slurm.answer("sbatch", "", 1, "sbatch: error: Socket timed out on send/recv operation")
+    group = groups.submit_folds(root, CONFIG.with_values({"folds": 3}), "folds", engine=CLUSTER)
+    assert {run.state.state for run in groups.summarise(root, group).runs} == {"queued"}
+    slurm.answer("sbatch", "43\n")
+    slurm.answer("squeue", "41\n" if found else "")
+    groups.resume_group(root, group)
+    number = "41" if found else "43"
+    assert [read_engine(root / run).job for run in group.runs] == [f"{number}_{n}" for n in range(3)]  # type: ignore[union-attr]
+    assert len(slurm.calls("sbatch")) == (1 if found else 2)
 
 
 def test_run_of_an_array_that_is_queued_again_has_a_job_of_its_own(root: Path, slurm: SlurmClients) -> None:

@@ -184,6 +184,20 @@ def test_restarted_job_takes_over_the_run_that_it_trained(root: Path, job: Calla
     assert not (folder / STOP).exists()
 
 
+def test_restarted_job_claims_no_speed_and_time_left_of_the_attempt_before(
+    root: Path, job: Callable[..., None]
+) -> None:
+    folder = run_elsewhere(root)
+    with_job(folder)
+    write_state(folder, replace(read_state(folder), epoch=7, remaining_s=46.0, sub_volumes_per_s=48.0, done=3, total=9))
+    job(restart=1)
+    state = claim_run(folder)
+    assert (state.state, state.remaining_s, state.sub_volumes_per_s, state.done, state.total) == (
+        "starting", None, None, 0, 0,
+    )  # fmt: skip
+    assert state.epoch == 7, "it goes on from there"
+
+
 def test_restarted_job_goes_on_with_a_run_that_its_signal_stopped_and_with_no_other(
     root: Path, job: Callable[..., None]
 ) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sqlite3
+import struct
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from core import cli
 from core.errors import RunError
 from core.events import Metrics, Ready
 from core.presets import preset
@@ -16,12 +22,14 @@ from core.runs.launch import create_run
 from core.runs.reporting.recorder import Recorder
 from core.runs.store import database, metrics_file
 from core.runs.store import folder as files
-from core.runs.store.database import FILE
+from core.runs.store.database import FILE, open_answers
 from core.runs.store.database_errors import DamagedIndexError
 from core.runs.store.index import open_index
+from core.runs.store.lost_answers import LostAnswers, read_lost
 from core.runs.store.rebuild import RebuildResult, rebuild
+from core.runs.store.schema import ANSWERS as ANSWERS_TABLE
 from core.runs.store.state import read_state
-from core.study.answers import read_answers, save_answer
+from core.study.answers import Answer, read_answers, save_answer
 from tests.core.study.test_answers import answer
 from tests.support.index_rows import close_connections
 
@@ -85,6 +93,119 @@ def test_damaged_database_is_renamed_and_rebuilt(root: Path, damage: Callable[[P
     assert (made.answers > 0) == (damage is not noise)
     save_answer(root, answer(game="new", number=1))
     assert rebuild(root).damaged is None
+
+
+def filled(root: Path, games: int, *, runs_first: bool = False) -> list[Answer]:
+    """A database of answers of several games, twenty of each, and of a run with 1,500 measurements."""
+
+    def train() -> None:
+        folder = create_run(root, preset("quick"), foreground=True)
+        metrics_file.append_metrics(folder, 1, 10, 0.5, {f"measure {number}": 1.0 for number in range(1500)})
+        rebuild(root)
+
+    if runs_first:
+        train()
+    answers = [
+        answer(game=f"game-{game:02}", number=number, answered_at=game + number / 100)
+        for game in range(games)
+        for number in range(1, 21)
+    ]
+    with open_answers(root) as connection:  # at once: each that is saved for itself waits for the disk
+        connection.execute(ANSWERS_TABLE.insert(), list(map(asdict, answers)))
+    if not runs_first:
+        train()
+    return answers
+
+
+def settled(root: Path) -> Path:
+    """The database file with everything in it, and no connection to it."""
+    close_connections()
+    with sqlite3.connect(root / FILE) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+    connection.close()
+    return root / FILE
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
+@pytest.mark.parametrize("runs_first", [False, True])
+def test_answers_of_every_page_that_is_left_of_a_truncated_database_are_kept(
+    tmp_path: Path, runs_first: bool, share: float
+) -> None:
+    answers = filled(tmp_path, 20, runs_first=runs_first)
+    file = settled(tmp_path)
+    os.truncate(file, int(share * file.stat().st_size))
+    left = file.read_bytes()
+    made = rebuild(tmp_path)
+    kept = read_answers(tmp_path)
+    complete = [given for given in answers if _is_whole(left, given)]
+    assert kept == complete and made.answers == len(kept), "no answer that is in the file is lost"
+    # What is lost at the end of the file leaves no trace; what is known to be lost is not more than is.
+    assert made.lost.number <= len(answers) - len(kept)
+    assert sum(made.lost.games.values()) <= made.lost.number
+    if not runs_first and share >= 0.5:
+        assert kept == answers and not made.lost.number
+
+
+def _is_whole(content: bytes, given: Answer) -> bool:
+    """Whether the row of an answer is in the part of a file that has whole pages."""
+    return f"{given.game}".encode() in content and _row_of(given) in content[: len(content) // 4096 * 4096]
+
+
+def _row_of(given: Answer) -> bytes:
+    """The end of the row of an answer, which no other row has: when it was answered, and why."""
+    return struct.pack(">d", given.answered_at) + given.why.encode()
+
+
+def test_what_lies_behind_a_lost_page_is_kept_and_what_is_lost_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = filled(tmp_path, 20)
+    file = settled(tmp_path)
+    content = bytearray(file.read_bytes())
+    lost = answers[150]
+    page = content.index(_row_of(lost)) // 4096 * 4096
+    content[page : page + 4096] = bytes(4096)
+    file.write_bytes(content)
+    assert cli.main(["runs", "rebuild", "--checkpoints", str(tmp_path)]) == 0
+    kept, printed = read_answers(tmp_path), capsys.readouterr().out
+    gone = [given for given in answers if given not in kept]
+    assert lost in gone and len(gone) < 40 and answers[-1] in kept
+    games = Counter(given.game for given in gone)
+    assert read_lost(tmp_path) == LostAnswers(len(gone), dict(sorted(games.items())))
+    assert f"kept: every run, from its folder; {len(kept)} quiz answers" in printed
+    assert f"lost: at least {len(gone)} answers (" in printed and f"{games[lost.game]} of game {lost.game}" in printed
+    assert cli.main(["quiz", "report", lost.game, "--checkpoints", str(tmp_path)]) == 0
+    assert f"{games[lost.game]} answers of this game were lost" in " ".join(capsys.readouterr().out.split())
+    assert cli.main(["quiz", "report", "all", "--json", "--checkpoints", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["lost"] == len(gone)
+
+
+def test_answers_that_are_in_the_log_of_changes_alone_are_kept(tmp_path: Path) -> None:
+    """A crash before the changes were moved into the file, which is damaged then."""
+    filled(tmp_path, 2)
+    settled(tmp_path)
+    save_answer(tmp_path, answer(game="last", number=1, why="long " * 3000))  # over several pages
+    copy = tmp_path / "crashed"
+    copy.mkdir()
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{tmp_path / FILE}{suffix}", f"{copy / FILE}{suffix}")
+    before = read_answers(tmp_path)
+    content = bytearray((copy / FILE).read_bytes())
+    content[:100] = os.urandom(100)
+    (copy / FILE).write_bytes(content)
+    made = rebuild(copy)
+    assert read_answers(copy) == before and made.lost == LostAnswers()
+
+
+def test_lone_number_of_a_row_is_no_proof_of_lost_answers(tmp_path: Path) -> None:
+    answers = filled(tmp_path, 2)
+    with sqlite3.connect(settled(tmp_path)) as connection:
+        connection.execute("update quiz_answers set rowid = 1000000 where rowid = 40")
+    connection.close()
+    file = settled(tmp_path)
+    content = file.read_bytes()
+    file.write_bytes(content[:100] + b"\0" + content[101:])
+    assert rebuild(tmp_path).lost == LostAnswers() and read_answers(tmp_path) == answers
 
 
 @pytest.mark.long

@@ -20,6 +20,7 @@ from core.errors import RunError
 from core.hosts import boot_id, host_name, machine_marks, pid_space
 from core.presets import preset
 from core.runs import give_up, run_actions
+from core.runs.engine_poller import open_runs
 from core.runs.engines.local import supervisor_file
 from core.runs.launch import create_run
 from core.runs.store import folder as files
@@ -27,8 +28,15 @@ from core.runs.store import heartbeat
 from core.runs.store.engine_records import ENGINE, JobReport
 from core.runs.store.process import process_identity
 from core.runs.store.run_origin import Origin, is_here
-from core.runs.store.state import read_state, reconciled_state, write_reconciled_state, write_state
-from core.runs.store.stop_file import AT_ONCE, read_stop, write_stop
+from core.runs.store.state import (
+    INTERRUPTED,
+    listed_state,
+    read_state,
+    reconciled_state,
+    write_reconciled_state,
+    write_state,
+)
+from core.runs.store.stop_file import AT_ONCE, SIGNALLED, read_stop, write_stop
 from tests.support.elsewhere import CLUSTER, JOB, OTHER, answer, beat, run_elsewhere, with_job
 from tests.support.watching import supervisor_in_this_process
 
@@ -342,6 +350,44 @@ def test_queued_run_of_a_cluster_is_what_its_job_is(
     judged = reconciled_state(folder)
     assert (judged.state, judged.message) == (state, message)
     assert runs.queued_runs(root) == []
+
+
+def stopped_by_a_signal(root: Path, ended_at: float | None = None) -> Path:
+    """A run that saved a checkpoint and ended, as its job was signalled."""
+    folder = run_elsewhere(root, "stopped")
+    with_job(folder)
+    write_stop(folder, SIGNALLED)
+    ended = time.time() if ended_at is None else ended_at
+    write_state(folder, replace(read_state(folder), ended_at=ended, message="its job was asked to end"))
+    return folder
+
+
+def test_preempted_run_waits_until_its_job_is_started_again(root: Path) -> None:
+    folder = stopped_by_a_signal(root)
+    assert reconciled_state(folder).state == "stopped" and open_runs(root, CLUSTER) == [folder], "it is asked for"
+    answer(root, JobReport("waiting", "jobs of higher priority are before it"))
+    for state in (reconciled_state(folder), listed_state(folder), listed_state(folder)):
+        assert state.state == "queued" and state.ended_at is None
+        assert state.message == f"{INTERRUPTED}: jobs of higher priority are before it"
+    assert open_runs(root, CLUSTER) == [folder] and runs.queued_runs(root) == []
+    assert read_state(folder).state == "stopped", "the trainer has ended, which the folder says"
+    write_stop(folder, AT_ONCE)  # a person stops it while it waits
+    assert reconciled_state(folder).state == "stopped"
+
+
+@pytest.mark.parametrize("report", [JobReport("ended", "out of time"), JobReport("unknown", "Slurm does not know it")])
+def test_run_whose_job_is_not_started_again_stays_stopped_and_is_asked_about_no_more(
+    root: Path, report: JobReport
+) -> None:
+    folder = stopped_by_a_signal(root)
+    answer(root, report)
+    assert listed_state(folder).message == "its job was asked to end"
+    assert open_runs(root, CLUSTER) == [] and listed_state(folder).state == "stopped"
+
+
+def test_run_that_was_signalled_long_ago_is_not_asked_about(root: Path) -> None:
+    stopped_by_a_signal(root, time.time() - 3600.0)
+    assert open_runs(root, CLUSTER) == []
 
 
 def test_final_state_of_a_run_takes_precedence_over_the_report_of_its_engine(root: Path) -> None:
