@@ -142,6 +142,7 @@ def report_of(described: DescribedFolder, values: dict[int, int], saved: Path | 
         "label_values": {str(value): count for value, count in values.items()},
         "problems": found.problems,
         "warnings": found.warnings,
+        "notes": found.notes,
         "left_over": found.left_over,
         "image_files": described.files,
     }
@@ -158,18 +159,20 @@ def _changes(args: argparse.Namespace, described: DescribedFolder) -> dict[str, 
     for key in ("modalities", "colours"):
         if getattr(args, key):
             changes[key] = dict(_pair(key, text) for text in getattr(args, key))
+    if args.labels and described.content.get("dicom"):
+        changes = {"classes": None, "colours": None} | changes  # not those of segments
     if args.classes:
         labels = changes.get("labels", described.content.get("labels", ""))
-        named = "{label" in str(labels) or bool(described.content.get("dicom"))
+        named = "{label" in str(labels) or bool(described.content.get("dicom") and not labels)
         changes["classes"] = parse_classes(args.classes, masks=named)
-        if described.content.get("dicom") and not args.colours:
+        if described.content.get("dicom") and not (labels or args.colours):
             kept = described.content.get("colours", {}).items()
             changes["colours"] = {n: c for n, c in kept if n in changes["classes"]} or None
     return changes | {k: getattr(args, k) for k in ("ignore", "id", "rater", "overlap") if getattr(args, k)}
 
 
 def _pair(key: str, text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
+    name, equals, value = text.rpartition("=")  # a description of a series may hold one
     if not equals or not name.strip() or not value.strip():
         raise DatasetError(f"{key}: expected TEXT=NAME, got {text!r}")
     return name.strip(), value.strip()
@@ -205,6 +208,7 @@ def _text(described: DescribedFolder, values: dict[int, int], saved: Path | None
     for problem in found.problems[:MAX_LEFT_OVER]:
         yield f"error: {problem}"
     yield from (f"warning: {warning}" for warning in found.warnings)
+    yield from (f"note: {note}" for note in found.notes)
     if found.left_over:
         left_over = format_list(list(found.left_over), MAX_LEFT_OVER)
         yield f"left over: {format_count(len(found.left_over), 'file')}: {left_over}"

@@ -92,25 +92,39 @@ def _show_fields(path: Path, start: dict[str, Any]) -> None:
     """Render the fields, what they make of the folder, and the buttons."""
     key = f"file_names.{hashes.short_hash(str(path))}"
     try:
-        content = dict(start) if start.get("dicom") else _edit_patterns(start, key)
-        found = describe(path, content)
-    except UserError as error:
-        error_box(error)
-        return
-    if start.get("dicom"):
-        st.header("What do the files hold?", anchor=False)
-        st.caption(
-            "DICOM series, and the segmentations and contours of them, are matched by what their headers state. The "
-            "classes are kept with the settings of this program; the folder is not written to."
-        )
-    _show_cases(found)
-    try:
-        content = _edit_modalities(content, found, key)
+        if start.get("dicom"):
+            content = _edit_dicom(start, key)
+            content = _edit_modalities(content, describe(path, content), key)
+            found = describe(path, content)
+            _show_cases(found)
+        else:
+            content = _edit_patterns(start, key)
+            found = describe(path, content)
+            _show_cases(found)
+            content = _edit_modalities(content, found, key)
         content = _edit_classes(path, content, describe(path, content), key)
     except UserError as error:
         error_box(error)
         return
     _save_buttons(path, content, found, key)
+
+
+def _edit_dicom(start: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Render what is read of DICOM files, and the field of label maps in other files; the description with them."""
+    st.header("What do the files hold?", anchor=False)
+    st.caption(
+        "DICOM series, and the segmentations and contours of them, are matched by what their headers state. A study is "
+        "one case with a series of each modality; series in other coordinates than the labelled one are not read. "
+        "Names are kept with the settings of this program; the folder is not written to."
+    )
+    labels = st.text_input(
+        "Label maps of another format",
+        pattern_lines(start.get("labels", "")),
+        key=f"{key}.labels",
+        placeholder="labels/{case}_seg.nii.gz",
+        help="A pattern in which {case} is the id of a case; empty: SEG and RTSTRUCT are read",
+    )
+    return _with_labels(start, labels)
 
 
 def _edit_patterns(start: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -148,17 +162,28 @@ def _start(path: Path, layout: str) -> dict[str, Any]:
     DatasetError
         If nothing can be proposed.
     """
-    if saved_description(path) is None and layout.partition("/")[0] in known_sets():
-        return starting_point(layout)
-    return dict(describe(path).content)
+    known = known_sets().get(layout.partition("/")[0])
+    if saved_description(path) is not None or known is None:
+        return dict(describe(path).content)
+    start = starting_point(layout)
+    if not known.flag("dicom"):
+        return start
+    proposed = dict(describe(path).content)  # names of series too
+    return proposed if proposed.get("dicom") else start
 
 
 def _with_patterns(start: Mapping[str, Any], images: str, labels: str) -> dict[str, Any]:
     """The description with the patterns of the two fields; names that belong to others are left out."""
-    content = {**start, "images": parse_pattern_lines(images), "labels": parse_pattern_lines(labels)}
+    content = {**start, "images": parse_pattern_lines(images)}
     if images.strip() != pattern_lines(start["images"]):
         content.pop("modalities", None)
         content.pop("id", None)
+    return _with_labels(content, labels)
+
+
+def _with_labels(start: Mapping[str, Any], labels: str) -> dict[str, Any]:
+    """The description with other patterns of label maps; names that belong to others are left out."""
+    content = {**start, "labels": parse_pattern_lines(labels)}
     if labels.strip() != pattern_lines(start.get("labels", "")):
         for name in ("classes", "colours", "ignore", "regions", "tables", "freesurfer", "rater"):
             content.pop(name, None)
@@ -178,6 +203,8 @@ def _show_cases(found: DescribedFolder) -> None:
         st.error(formatting.plain(formatting.sentence(problem)), icon=":material/error:")
     for warning in found.assignment.warnings:
         st.warning(formatting.plain(formatting.sentence(warning)), icon=":material/warning:")
+    for note in found.assignment.notes:
+        st.caption(formatting.plain(formatting.sentence(note)))
     if cases:
         st.dataframe(
             modality_table(cases[:MAX_ROWS], found.assignment.modalities),
@@ -195,6 +222,11 @@ def _edit_modalities(content: dict[str, Any], found: DescribedFolder, key: str) 
     if isinstance(content.get("images"), Mapping) or not found.assignment.modality_texts:
         return content
     st.markdown("**Modalities**")
+    if content.get("dicom"):
+        st.caption(
+            "A description or protocol of series, in which * stands for any text, and the modality that they show. "
+            "Series of one name are one modality; those without a row are not read."
+        )
     texts = content.get("modalities") or dict(found.assignment.modality_texts)
     rows = st.data_editor(
         [{"text": text, "name": name} for text, name in texts.items()],

@@ -23,6 +23,21 @@ cbct pet suv mr mri spect us tof ute stir cbf cbv bravo mprage mp2rage inv1 inv2
 """
 LABEL_WORDS = frozenset(_LABEL_TEXT.split())
 MODALITY_WORDS = frozenset(_MODALITY_TEXT.split())
+# Words that name an image of any kind, and those of them that may have the number of a case behind them.
+NUMBERED_IMAGE_WORDS = frozenset(("image", "images", "img", "imgs", "imagen", "bild", "volume", "vol"))
+IMAGE_WORDS = frozenset({*NUMBERED_IMAGE_WORDS, "imagenes", "bilder", "volumes", "scan", "scans"})
+_SESSION_TEXT = """
+ses session visit visite visita baseline followup follow fu bl timepoint time tp month months day week year run scan
+exam pre post preop postop before after sitzung termin
+"""
+SESSION_WORDS = frozenset(_SESSION_TEXT.split())
+SET_WORDS = frozenset(("train", "training", "tr", "test", "testing", "ts", "val", "validation", "valid", "dev"))
+_PERSON = re.compile(
+    r"(sub|subj|subject|suj|sujet|patient|pat|pt|paziente|paciente|person|participant|proband|case|fall)[-_. ]?\d+"
+)
+_DATE = re.compile(r"(19|20)\d\d[-_.]?\d\d[-_.]?\d\d")
+_SESSION = re.compile(r"([^\W\d_]+)[-_]?\d*")
+_NUMBERED_SESSION = re.compile(r"[vtmwy]\d{1,3}")
 
 
 def words(text: str) -> list[str]:
@@ -37,3 +52,21 @@ def says_label(found: Sequence[str]) -> bool:
     return any(
         w in LABEL_WORDS or p in LABEL_WORDS or w in ("labelstr", "labelsts") for w, p in zip(found, plain, strict=True)
     )
+
+
+def is_session(text: str) -> bool:
+    """Whether a text names a session: a date, or a word such as "baseline", "ses-01", "v2"."""
+    text = text.lower()
+    match = _SESSION.fullmatch(text)
+    in_words = match is not None and match[1] in SESSION_WORDS
+    return in_words or bool(_DATE.fullmatch(text) or _NUMBERED_SESSION.fullmatch(text))
+
+
+def is_person(text: str) -> bool:
+    """Whether a text names a person by a word and a number, such as "patient001"."""
+    return bool(_PERSON.fullmatch(text.lower()))
+
+
+def is_set(text: str) -> bool:
+    """Whether a text names a part of a data set, such as "train"."""
+    return text.lower() in SET_WORDS

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from core.datasets.layouts.assignment import assign
+from core.datasets.layouts.dicom_files import FoundFiles
+from core.datasets.layouts.dicom_sets import assign_dicom
+from core.datasets.layouts.dicom_studies import propose_modalities
 from core.datasets.layouts.files import image_stem
 from core.datasets.layouts.listing import Listing
 from core.datasets.layouts.name_words import MODALITY_WORDS, says_label, words
 from core.datasets.layouts.patterns import escape
+from core.datasets.layouts.set_description import parse_description
+from core.datasets.layouts.word_proposal import find_subjects
 from core.errors import DatasetError
 
 MAX_TEMPLATES = 400  # of one way to name cases; more are no pattern
 MAX_IMAGES = 40  # patterns of images in a proposal
+MAX_LEFT_OVER = 0.25  # of the files, beyond which words do not explain a folder
 
 RATER_WORDS = ("rater", "observer", "reader", "annotator", "expert", "gutachter", "lecteur", "lector")
 
@@ -28,21 +35,26 @@ class _Keying:
     Attributes
     ----------
     templates : dict. Paths with ``{case}`` in place of the case, each with the cases that have it.
+    label_templates : frozenset of str, optional. Those of label maps; by default judged by their words.
     """
 
-    templates: Mapping[str, frozenset[str]]
+    templates: Mapping[str, frozenset[Hashable]]
+    label_templates: frozenset[str] | None = None
 
     @cached_property
-    def cases(self) -> frozenset[str]:
+    def cases(self) -> frozenset[Hashable]:
         return frozenset(c for cases in self.templates.values() for c in cases)
 
     @cached_property
     def labels(self) -> list[str]:
-        return [t for t in self.templates if _is_label(t)]
+        return [t for t in self.templates if self._is_label(t)]
 
     @cached_property
     def images(self) -> list[str]:
-        return [t for t in self.templates if not _is_label(t)]
+        return [t for t in self.templates if not self._is_label(t)]
+
+    def _is_label(self, template: str) -> bool:
+        return _is_label(template) if self.label_templates is None else template in self.label_templates
 
     @property
     def score(self) -> tuple[float, float]:
@@ -50,8 +62,8 @@ class _Keying:
         templates would have in a full table of cases."""
         files = sum(len(cases) for cases in self.templates.values())
         filled = files / (len(self.cases) * len(self.templates))
-        of_images = set[str]().union(*(self.templates[t] for t in self.images))
-        of_labels = set[str]().union(*(self.templates[t] for t in self.labels))
+        of_images = set[Hashable]().union(*(self.templates[t] for t in self.images))
+        of_labels = set[Hashable]().union(*(self.templates[t] for t in self.labels))
         paired = len(of_images & of_labels) / len(self.cases)
         several = 1.0 if len(self.cases) > 1 else 0.5
         return several * filled * (0.3 + paired) / (1 + 0.02 * len(self.templates)), len(self.cases)
@@ -65,25 +77,96 @@ def propose(listing: Listing) -> dict[str, Any]:
     DatasetError
         If the folder holds no images, or no way to name cases explains them.
     """
-    if listing.dicom_folders and not listing.images:
-        return {"title": listing.folder.absolute().name, "dicom": True}
+    if listing.dicom_folders and all(map(_is_label, listing.images)):
+        return _of_dicom(listing)
     if not listing.images:
         raise DatasetError(f"{listing.folder}: expected image files, found none among {len(listing.files)} files")
+    by_words = find_subjects(listing.images)
+    if by_words is not None:
+        content = _content(listing, _Keying(by_words.templates, by_words.labels))
+        if content is not None and _explains(content, listing):
+            return content
     keyings = [k for k in _keyings(listing.images) if k is not None]
     best = max(keyings, key=lambda k: k.score, default=None)
-    if best is None or len(best.images) > MAX_IMAGES:
+    content = None if best is None else _content(listing, best)
+    if content is None:
         raise DatasetError(
             f"{listing.folder}: expected files whose names say case and modality, found no rule in "
             f"{len(listing.images)} names; give the patterns: data describe {listing.folder} --images PATTERN "
             "--labels PATTERN"
         )
-    images, modalities = _image_patterns(best)
+    return content
+
+
+def _of_dicom(listing: Listing) -> dict[str, Any]:
+    """A description of DICOM files: modalities by descriptions of series, and label maps of another format that are
+    named like the subjects."""
+    content: dict[str, Any] = {"title": listing.folder.absolute().name, "dicom": True}
+    if modalities := propose_modalities(FoundFiles(listing)):
+        content["modalities"] = modalities
+    if listing.images:
+        found = assign_dicom(parse_description("proposal", content), listing)
+        ids = {case.id.casefold() for case in found.cases}
+        templates = Counter(t for file in listing.images if (t := _with_case(file, ids)))
+        if templates:
+            content["labels"] = templates.most_common(1)[0][0]
+    return content
+
+
+def _with_case(file: str, ids: Collection[str]) -> str:
+    """A path with ``{case}`` in place of the id of a subject; "" if it holds none."""
+    *folders, name = file.split("/")
+    stem = image_stem(name)
+    starts = [stem[: m.start()] for m in re.finditer(r"[_\-. ]", stem)]
+    for text in (*folders, stem, *reversed(starts)):
+        if text.casefold() in ids:
+            parts = re.split(rf"(?<![^\W_]){re.escape(text)}(?![^\W_])", file)  # between separators
+            return "{case}".join(map(escape, parts))
+    return ""
+
+
+def _content(listing: Listing, keying: _Keying) -> dict[str, Any] | None:
+    """The description of one way to name cases; ``None`` if it has too many kinds of images, or if what would be a
+    modality distinguishes label maps too: those are different subjects."""
+    if len(keying.images) > MAX_IMAGES or _mixes_subjects(keying):
+        return None
+    images, modalities = _image_patterns(keying)
     content: dict[str, Any] = {"title": listing.folder.absolute().name, "images": images}
-    if best.labels:
-        content["labels"] = _label_patterns(best)
+    if keying.labels:
+        content["labels"] = _label_patterns(keying)
     if modalities:
         content["modalities"] = modalities
     return content
+
+
+def _mixes_subjects(keying: _Keying) -> bool:
+    """Whether images of a case differ by the same texts as its label maps, or cases are named like modalities."""
+    named = [c for c in keying.cases if isinstance(c, str) and (c.lower() in MODALITY_WORDS or says_label(words(c)))]
+    if len(keying.cases) > 1 and 2 * len(named) > len(keying.cases):
+        return True
+    if _are_disjoint(keying, keying.images):
+        return False
+    return len(_differing_texts(keying.images) & _differing_texts(keying.labels)) > 1
+
+
+def _differing_texts(templates: Sequence[str]) -> set[str]:
+    """Texts between separators that some of several templates have, not all."""
+    found = [set(re.split(r"[/_\-. ]", t)) for t in templates]
+    return set().union(*found) - set.intersection(*found) if found else set()
+
+
+def _explains(content: Mapping[str, Any], listing: Listing) -> bool:
+    """Whether a description explains most files of a folder without contradiction, and pairs images with label maps."""
+    found = assign(parse_description("proposal", content), listing)
+    paired = sum(bool(c.images and c.labels) for c in found.cases)
+    with_image = sum(bool(c.images) for c in found.cases)
+    return (
+        not found.problems
+        and len(found.cases) > 1
+        and len(found.left_over) <= MAX_LEFT_OVER * len(listing.images)
+        and 2 * with_image > len(found.cases)
+        and (not found.labels or 2 * paired >= min(with_image, sum(bool(c.labels) for c in found.cases)))
+    )
 
 
 def _keyings(files: Sequence[str]) -> Iterable[_Keying | None]:
@@ -164,7 +247,7 @@ def _image_patterns(keying: _Keying) -> tuple[Any, dict[str, str]]:
         name = _modality_name(templates[0])
         return templates[0], ({"image": name} if name else {})
     token = _varying(templates)
-    if token is not None and _are_disjoint(keying, templates):
+    if token is not None and _are_disjoint(keying, templates) and not _name_modalities(token[2]):
         return _site_pattern(token), {}
     if token is not None:
         before, after, values = token
@@ -190,6 +273,11 @@ def _label_patterns(keying: _Keying) -> Any:
     context = (before + " ".join(values)).lower()
     entity = "rater" if any(w in context for w in RATER_WORDS) else "label"
     return f"{before}{{{entity}={'|'.join(values)}}}{after}"
+
+
+def _name_modalities(values: Iterable[str]) -> bool:
+    """Whether each of several texts holds the word of a modality."""
+    return all(not MODALITY_WORDS.isdisjoint(words(v)) for v in values)
 
 
 def _are_disjoint(keying: _Keying, templates: Sequence[str]) -> bool:
@@ -233,12 +321,13 @@ def _common_start(texts: Sequence[str]) -> str:
 
 def _modality_name(text: str) -> str:
     """The name of the modality that a text states; "" if it states none."""
-    found = [w for w in words(text) if w in MODALITY_WORDS]
+    found = list(dict.fromkeys(w for w in words(text) if w in MODALITY_WORDS))
     return found[0].upper() if len(found) == 1 else ""
 
 
 def _label_of(template: str, others: Sequence[str]) -> str:
     """A name for the images of one template: what its words have that others lack."""
     counts = Counter(w for t in others for w in set(words(t)))
-    own = [w for w in words(image_stem(template)) if counts[w] < len(others)]
-    return " ".join(own) or template.replace("{case}", "").strip("/_-. ") or "image"
+    own = list(dict.fromkeys(w for w in words(image_stem(template)) if counts[w] < len(others)))
+    named = [w.upper() if w in MODALITY_WORDS else w for w in own]
+    return " ".join(named) or template.replace("{case}", "").strip("/_-. ") or "image"
