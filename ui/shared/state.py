@@ -29,7 +29,10 @@ SUBJECT = "subject"
 UPLOADS = "uploads"
 VIEW = "view"
 
-NOUNS = {DATA: "data set", PRESET: "preset", MODEL: "model", CASE: "case", SUBJECT: "subject", VIEW: "view"}
+NOUNS = {
+    DATA: "data set", PRESET: "preset", MODEL: "model", CASE: "case", SUBJECT: "subject", VIEW: "view",
+    "reference": "file", "segmentation": "file",
+}  # fmt: skip
 
 # Session keys.
 _PAGE = "page_of_last_run"
