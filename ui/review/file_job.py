@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from ui.shared.paths import cache_root
 
 VERSION = 1  # of the report; part of the names of kept ones
 MAX_REPORTS = 200  # the oldest are removed
+MAX_AT_ONCE = 2  # jobs; each has two volumes in memory
+
+_lock = threading.Lock()
+_started: set[Path] = set()  # folders of jobs of this server
 
 
 @dataclass(frozen=True)
@@ -55,14 +60,22 @@ class FileScores:
         files = [*self.images, *(content.path for content in self.found.values())]
         return cache_root() / "file-scores" / hashes.files_hash(text, files)
 
-    def start(self) -> None:
-        """Start the job, unless it is running."""
-        _remove_oldest(self.folder.parent)
-        jobs.start(self.folder, ["review", "files", *self.arguments, "--errors", "--json"])
+    def advance(self) -> Job:
+        """The state of the job, which is started unless it has failed; it waits while others run."""
+        with _lock:
+            job = jobs.observe(self.folder, self.report() is not None)
+            if job.state != "none":
+                return job
+            _started.intersection_update([other for other in _started if jobs.is_running(other)])
+            if len(_started) < MAX_AT_ONCE:
+                _remove_oldest(self.folder.parent)
+                jobs.start(self.folder, ["review", "files", *self.arguments, "--errors", "--json"])
+                _started.add(self.folder)
+        return Job("running")
 
-    def observe(self) -> Job:
-        """The state of the job."""
-        return jobs.observe(self.folder, self.report() is not None)
+    def forget_failure(self) -> None:
+        """Have the next call of :meth:`advance` start a job that has failed."""
+        jobs.discard(self.folder)
 
     def report(self) -> dict[str, Any] | None:
         """The report of the finished job; ``None`` if there is none."""

@@ -155,18 +155,13 @@ def _show_warnings(warnings: Iterable[str]) -> None:
 
 def _show_scores(case: FileCase, scores: FileScores) -> dict[str, Any] | None:
     """Render the scores, or the progress of the job that makes them; returns its report."""
-    job = scores.observe()
-    if job.state == "none":
-        scores.start()
-        job = scores.observe()
+    job = scores.advance()
     if job.state == "failed":
         _error(job.message, "The files could not be compared")
-        if st.button("Try again", icon=":material/refresh:"):
-            scores.start()
-            st.rerun()
+        st.button("Try again", icon=":material/refresh:", on_click=scores.forget_failure)
         return None
     if job.state == "running":
-        progress("Comparing the files", scores.observe)
+        progress("Comparing the files", scores.advance)
         return None
     report = scores.report()
     if report is None:

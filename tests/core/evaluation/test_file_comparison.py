@@ -26,7 +26,8 @@ def test_scores_are_those_of_the_voxels(tmp_path: Path) -> None:
     found = {role: read_segmentation_values(path) for role, path in paths.items()}
     compared = compare_files(file_case([files.image], found, SAME_NAMES), with_findings=True)
     truth = np.select([files.truth == 10, files.truth == 150], [1, 2])
-    by_hand = score_subject(truth, files.prediction.astype(int), SPACING[:3, :3], NAMES)
+    stored = SPACING[:3, :3].astype(np.float32).astype(float)  # as the header holds it
+    by_hand = score_subject(truth, files.prediction.astype(int), stored, NAMES)
     assert compared.score == by_hand and compared.warnings == ()
     overlap, both = np.logical_and(truth == 1, files.prediction == 1).sum(), (truth == 1).sum()
     assert compared.score.dice == {"a": pytest.approx(overlap / both), "b": 1.0} and 0.7 < overlap / both < 0.9
