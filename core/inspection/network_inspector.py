@@ -15,16 +15,11 @@ What a configuration gets wrong is answered as ``{"error": "..."}``.
 from __future__ import annotations
 
 import dataclasses
-import json
-import select
-import sys
 from typing import Any
 
 from core.config import ModelConfig, TrainConfig
-from core.errors import UserError
+from core.inspection.questions import IDLE_S, serve
 from core.types import triple
-
-IDLE_S = 120.0
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
@@ -55,18 +50,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    while select.select([sys.stdin], [], [], IDLE_S)[0] and (line := sys.stdin.readline()):
-        sys.stdout.write(json.dumps(_reply(json.loads(line))) + "\n")
-        sys.stdout.flush()
-
-
-def _reply(question: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return {"answer": answer(question)}
-    except UserError as error:
-        return {"error": str(error)}
-    except Exception as error:  # noqa: BLE001 - of any network, whose code may be the user's
-        return {"error": f"model: the network cannot be traced: {type(error).__name__}: {error}"}
+    serve(answer, "model: the network cannot be traced", IDLE_S)
 
 
 if __name__ == "__main__":

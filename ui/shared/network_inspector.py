@@ -15,6 +15,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,9 +47,10 @@ class EstimateError(UserError):
     """The child process could not answer."""
 
 
-def _start_child() -> subprocess.Popen[str]:
+def start_child(module: str) -> subprocess.Popen[str]:
+    """Start a module that answers questions (:mod:`core.inspection.questions`), at low priority and without a GPU."""
     process = start_json_lines_module(
-        "core.inspection.network_inspector",
+        module,
         {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         start_new_session=True,  # Ctrl-C is the server's: the process ends with its input
     )
@@ -56,7 +58,7 @@ def _start_child() -> subprocess.Popen[str]:
     return process
 
 
-CHILD = JsonLinesChild(_start_child)  # one for the whole web server
+CHILD = JsonLinesChild(partial(start_child, "core.inspection.network_inspector"))  # one for the whole web server
 
 
 class NetworkInspector:
@@ -65,10 +67,20 @@ class NetworkInspector:
     Parameters
     ----------
     folder : Path. Where answers are kept; errors are forgotten after a while.
+    child : JsonLinesChild. The process that answers.
+    subject : str. What is asked for, as the begin of messages.
+    max_kept : int. Answers that are kept; the oldest are removed. 0 for all.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        child: JsonLinesChild = CHILD,
+        subject: str = "the estimate of the network",
+        max_kept: int = 0,
+    ) -> None:
         self.folder = folder
+        self._child, self._subject, self._max_kept = child, subject, max_kept
         self._decided_by = _code_digest()
         self._waiting: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._errors: dict[str, tuple[float, str]] = {}
@@ -122,23 +134,29 @@ class NetworkInspector:
                 key = next(reversed(self._waiting))
                 question = self._waiting[key]
             # A file of the user's may have changed since the process read it.
-            reply = CHILD.ask(question, anew=bool(question.get("code")))
+            reply = self._child.ask(question, anew=bool(question.get("code")))
             if reply is None:
-                reply = {
-                    "error": f"the estimate of the network failed: its process ended with status {CHILD.returncode}"
-                }
+                status = self._child.returncode
+                reply = {"error": f"{self._subject} failed: its process ended with status {status}"}
             error = str(reply.get("error", ""))
             if not error:
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
                     atomic_write(self.folder / f"{key}.json", json.dumps(reply["answer"]))
+                    self._remove_oldest()
                 except OSError as reason:
-                    error = f"{self.folder}: the estimate cannot be kept: {reason.strerror or reason}"
+                    error = f"{self.folder}: {self._subject} cannot be kept: {reason.strerror or reason}"
             with self._lock:
                 self._waiting.pop(key, None)
                 if error:
                     self._errors[key] = time.monotonic(), error
                 self._news.notify_all()
+
+    def _remove_oldest(self) -> None:
+        if self._max_kept:
+            kept = sorted(self.folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
+            for file in kept[: -self._max_kept]:
+                file.unlink(missing_ok=True)
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the next answer, at most for a time."""
@@ -203,15 +221,18 @@ def network_description(config: ModelConfig, in_channels: int, classes: int, siz
     )
 
 
-def wait_for(answer: Callable[[], Answer | None], on_wait: Callable[[], object]) -> Answer | None:
+def wait_for(
+    answer: Callable[[], Answer | None], on_wait: Callable[[], object], inspector: NetworkInspector | None = None
+) -> Answer | None:
     """An answer once it is worked out; ``None`` if that takes too long.
 
     Parameters
     ----------
     answer : callable. Such as a call of :func:`step_cost`.
     on_wait : callable. Called repeatedly while it waits; what it renders lets a click end the wait.
+    inspector : NetworkInspector, optional. What is asked; by default that of :func:`step_cost`.
     """
-    inspector = _inspector(cache_root() / FOLDER)
+    inspector = inspector or _inspector(cache_root() / FOLDER)
     deadline = time.monotonic() + MAX_WAIT_S
     while (found := answer()) is None and time.monotonic() < deadline:
         inspector.wait(POLL_S)
