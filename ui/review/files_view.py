@@ -29,6 +29,7 @@ from ui.shared.file_check import check_voxels
 from ui.shared.heavy_work import heavy_work
 from ui.shared.navigation import tab_title
 from ui.shared.progress import progress
+from ui.shared.query_params import query_params
 from ui.shared.state import CROSSHAIR
 from ui.viewer import volumes
 from ui.viewer.file_scene import file_scene
@@ -185,7 +186,7 @@ def _show_case(case: FileCase, report: Mapping[str, Any] | None) -> None:
         _error(error)
         return
     findings = _findings_url(case, scene, report)
-    view.case_viewer(scene, st.query_params.get(CROSSHAIR), case.id, findings, key=VIEWER)
+    view.case_viewer(scene, query_params.get(CROSSHAIR), case.id, findings, key=VIEWER)
     only = next(iter(case.segmentations)) if len(case.segmentations) == 1 else ""
     if only == SEGMENTATION:
         st.caption("Errors and scores need a reference.")
