@@ -131,8 +131,11 @@ def _choose_images(options: Mapping[str, Path]) -> Sequence[str]:
 
 
 def _choose_segmentation(role: str, options: Mapping[str, Path]) -> str:
-    key = f"files_{role}"
-    load_from_url(key, "", ("", *options), role)
+    key, text = f"files_{role}", f"files_{role}_text"
+    before = st.session_state.get(text)
+    load_from_url(text, "", ("", *options), role)
+    if st.session_state[text] != before:
+        st.session_state[key] = st.session_state[text] or None
     if st.session_state.get(key) not in options:
         st.session_state[key] = None
     chosen = st.selectbox(
@@ -145,5 +148,6 @@ def _choose_segmentation(role: str, options: Mapping[str, Path]) -> str:
         placeholder="None",
         help=HELPS[role],
     )
-    save_to_url(key, chosen or "", role, "")
+    st.session_state[text] = chosen or ""
+    save_to_url(text, chosen or "", role, "")
     return chosen or ""

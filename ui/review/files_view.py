@@ -30,7 +30,7 @@ from ui.shared.heavy_work import heavy_work
 from ui.shared.navigation import tab_title
 from ui.shared.progress import progress
 from ui.shared.query_params import query_params
-from ui.shared.state import CROSSHAIR
+from ui.shared.state import CROSSHAIR, report_unknown_values
 from ui.viewer import volumes
 from ui.viewer.file_scene import file_scene
 from ui.viewer.scenes import Scene
@@ -47,6 +47,7 @@ def show_files() -> None:
     picture, side = grid.cell(column_span=2), grid.cell()
     with side:
         chosen = choose_files()
+        report_unknown_values()  # here: the page ends with st.stop, after which the frame can show nothing
     if not chosen.images or not chosen.segmentations:
         with picture:
             st.info(
