@@ -6,6 +6,7 @@ at the end of its input or after two minutes without a question. The last subjec
     {"data": "folder", "subject": "case_1", "config": {...}, "spacing_mm": [1, 1, 1], "seed": 0, "versions": 4,
      "plane": "axial", "stamp": "..."}
     {"answer": {"size": [64, 64, 64], "spacing_mm": [...], "start": [10, 3, 8], "modalities": ["T1"],
+                "classes": [{"name": "GM", "colour": "#1fa187"}],
                 "versions": [{"changes": [], "pictures": ["<PNG in base64>"], "labelled": ["..."]}, ...],
                 "remarks": []}}
 
@@ -92,6 +93,7 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         "spacing_mm": list(prepared.subject.spacing_mm),
         "start": list(drawn.start),
         "modalities": list(prepared.modalities),
+        "classes": [{"name": c.name, "colour": c.colour} for c in prepared.labels.foreground],
         "versions": [_version(prepared, drawn, n, PLANES[plane]) for n in range(versions + 1)],
         "remarks": list(prepared.remarks),
     }

@@ -23,10 +23,11 @@ from core.training.plan import TrainingPlan
 from ui.shared import formatting
 from ui.shared.errors import error_box
 from ui.shared.hashes import files_hash
+from ui.shared.legend import legend
 from ui.shared.network_inspector import NetworkInspector, start_child, wait_for
 from ui.shared.paths import cache_root
 
-VERSIONS = 5  # augmented ones
+VERSIONS = 4  # augmented ones
 PLANES = ("axial", "coronal", "sagittal")
 MAX_KEPT = 200  # answers
 MIN_WIDTH = 150  # pixels of a picture
@@ -177,6 +178,8 @@ def _show(answer: dict[str, Any], labels: bool) -> None:
                         width="stretch",
                         alt=f"{kind}, {name}: {title}" + (", with labels" if labels else ""),
                     )
+    if labels:
+        legend({c["name"]: c["colour"] for c in answer["classes"]})
     for remark in answer["remarks"]:
         st.caption(formatting.plain(formatting.sentence(remark)))
 
