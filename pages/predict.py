@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.errors import UserError
-from ui.predict import batches, image_choice, segmentations, uploads
+from ui.predict import batches, image_choice, segmentations
 from ui.predict.batch_view import render_batch
 from ui.predict.modality_choice import Case, channel_numbers, choose_cases
 from ui.predict.model_choice import Network, choose_network
@@ -13,6 +13,7 @@ from ui.predict.postprocessing_choice import choose_postprocessing
 from ui.predict.resampling import choose_resampling
 from ui.predict.result_view import render_result
 from ui.predict.segmentations import Request
+from ui.shared import uploads
 from ui.shared.errors import error_box
 from ui.shared.query_params import query_params
 from ui.shared.state import RESULT

@@ -1,4 +1,4 @@
-"""The Review page: the prediction of a model beside the truth, slice by slice, the worst case first."""
+"""The Review page: the prediction of a model beside the truth, slice by slice, the worst case first; or own files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from ui.review.case_order import choose_order, choose_shown, spread_of, worst_fi
 from ui.review.epochs_view import epochs_controls, read_epochs, with_epoch_layers
 from ui.review.export_view import export_button
 from ui.review.figures_view import show_figures
+from ui.review.files_view import show_files
 from ui.review.findings import findings_url
 from ui.review.heat_layers import heat_of
 from ui.review.models_view import show_models
 from ui.review.notes_view import read_notes, show_notes, target
 from ui.review.second_model import SecondModel, choose_second, second_controls, with_second_layer
 from ui.review.training import follow_training
-from ui.review.views import FIGURES, MODELS, choose_view, open_case
+from ui.review.views import FIGURES, MODELS, OF_FILES, choose_source, choose_view, open_case
 from ui.shared import cache
 from ui.shared.data_choice import choose_data, held_out_subjects
 from ui.shared.errors import error_box, stop_on_user_error
@@ -39,6 +40,10 @@ HELD_OUT, ALL = "held out", "all"
 heading = st.container(horizontal=True, vertical_alignment="center", gap="small")
 with heading:
     st.title("Review", anchor=False, width="content")
+    source = choose_source()
+if source == OF_FILES:
+    show_files()
+    st.stop()
 models = {model.key: model for model in cache.models(ensembles=True)}
 if not models:
     st.info("No model yet: train one, then review its predictions here.", icon=":material/info:")

@@ -24,7 +24,17 @@ from ui.shared.errors import error_box
 from ui.shared.navigation import go_to, page, tab_title
 from ui.shared.paths import runs_root
 from ui.shared.state import DATA, GROUP, PRESET, RUN_PARAMETER, load_from_url, save_to_url
-from ui.train import auto_preset, engine_choice, forecast, form, readiness, search_form, time_question, url_changes
+from ui.train import (
+    augmentation_view,
+    auto_preset,
+    engine_choice,
+    forecast,
+    form,
+    readiness,
+    search_form,
+    time_question,
+    url_changes,
+)
 
 RUN_NAME = "run_name"
 PREVIEW = "preview_sub_volumes"
@@ -77,6 +87,7 @@ except UserError as error:
     st.page_link(page("data"), label="Look at it on the Data page")
     st.stop()
 fixed = {"path": path}
+augmentation = augmentation_view.AugmentationPreview()
 engine = engine_choice.chosen(runs_root())
 choices_of_auto = auto_preset.recipe(base, summary, engine)
 if choices_of_auto is not None:
@@ -162,13 +173,20 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             if state.changed:
                 st.badge(f"{len(state.changed)} changed", color="primary")
                 st.button("Reset all", type="tertiary", icon=":material/undo:", on_click=form.reset_all, args=(base,))
-        if can_start and state.config is not None and offer_preview(PREVIEW):
+        with st.container(horizontal=True, gap="medium"):
+            wants_places = can_start and offer_preview(PREVIEW)
+            wants_augmentation = can_start and augmentation_view.offer_augmentation()
+        if state.config is not None and (wants_places or wants_augmentation):
             if choice == DEMO and not cache.demo_exists():
                 st.caption("The preview needs the demo data: make it on the Data page, or by a first training.")
             else:
                 planned = forecast.forecast(state.config, summary, shown.device)
                 dataset = cache.dataset(Path(cache.dataset_path(choice)), DataOptions.from_config(state.config.data))
-                subject = split_subjects(summary.labelled, state.config.split).train[0]
-                sub_volume_preview(dataset, subject, planned.config.sampling, planned.spacing_mm)
+                subjects = split_subjects(summary.labelled, state.config.split).train
+                if wants_places:
+                    sub_volume_preview(dataset, subjects[0], planned.config.sampling, planned.spacing_mm)
+                if wants_augmentation:
+                    augmentation = augmentation_view.render(dataset, subjects, planned)
         form.render(base, state, fixed, options)
+augmentation.complete()
 shown.complete()

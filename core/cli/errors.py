@@ -48,11 +48,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(dumps({"subject": args.subject, "prediction": str(kept.file), **found.to_json()}))
         return 0
-    print("\n".join(_report(args.subject, found, args.with_border)))
+    print("\n".join(report_lines(args.subject, found, args.with_border)))
     return 0
 
 
-def _report(subject: str, found: Findings, with_border: bool) -> Iterator[str]:
+def report_lines(subject: str, found: Findings, with_border: bool) -> Iterator[str]:
+    """The lines about the findings in a subject; those about regions leave out border errors unless asked for."""
     errors = found.with_border if with_border else found.errors
     total_ml = sum(region.volume_ml for region in errors.regions) + errors.others_ml
     number = len(errors.regions) + errors.others

@@ -113,6 +113,23 @@ class SubjectScore:
             **({"in_mean": list(self.in_mean)} if self.in_mean else {}),
         )
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SubjectScore:
+        """The inverse of :meth:`to_json`; ``None`` is NaN."""
+
+        def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+            return {str(name): math.nan if value is None else float(value) for name, value in values.items()}
+
+        return cls(
+            numbers(data["dice"]),
+            numbers(data["hd95_mm"]),
+            numbers(data["asd_mm"]),
+            tuple(str(name) for name in data["missed"]),
+            {str(name): numbers(volumes) for name, volumes in data["volume_ml"].items()},
+            {str(name): numbers(shares) for name, shares in data.get("surface_dice", {}).items()},
+            tuple(str(name) for name in data.get("in_mean", ())),
+        )
+
 
 @dataclass(frozen=True)
 class MeanScore:

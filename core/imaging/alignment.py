@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from core.imaging.geometry import Geometry, geometry_difference
 from core.imaging.headers import Header
 
 LOOK = "look at its picture: do labels and anatomy match?"
 CORRECT = "resample one onto the other or correct its header"
+PAD = "write it on the whole grid of the image"
+WHOLE_VOXELS = 0.1  # largest distance, in voxels, of a cropped grid from the voxels of the whole one
+SIDES = {"R": "left-right", "L": "left-right", "A": "front-back", "P": "front-back", "S": "up-down", "I": "up-down"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,11 @@ def _align(first: Header, header: Header, follow_first: bool) -> Alignment:
             )
             return Alignment(replace(header, geometry=expected, warnings=(*header.warnings, warning)))
         if turned:
-            problem += f" (stored as {''.join(own.axis_codes)}, the image as {''.join(expected.axis_codes)})"
+            stored = f"stored as {''.join(own.axis_codes)}, the image as {''.join(expected.axis_codes)}"
+            problem += f" ({stored}{_mirrored(expected, own)})"
+        first_voxel = _cropped_at(expected.canonical, own.canonical)
+        if first_voxel:
+            return Alignment(header, f"{problem}; it is cropped: its first voxel is {first_voxel} of the image; {PAD}")
         return Alignment(header, _with_hint(problem, first, header))
     problem = geometry_difference(expected, own)
     if problem is not None:
@@ -128,6 +137,26 @@ def _with_note(header: Header) -> Header:
     """A header whose unit of length is that of another file, with a note about that."""
     note = f"no unit of length is stated: {header.unit}, the unit of another file of the subject, is used"
     return replace(header, notes=(*header.notes, note))
+
+
+def _mirrored(expected: Geometry, own: Geometry) -> str:
+    """Along which axes a header mirrors voxels that are stored like those of the image; empty if it does not."""
+    reversed_axes = [SIDES[a] for a, b in zip(expected.axis_codes, own.axis_codes, strict=True) if a != b]
+    same_axes = [SIDES[a] for a in expected.axis_codes] == [SIDES[b] for b in own.axis_codes]
+    if not same_axes or geometry_difference(_as_stored(expected), _as_stored(own)) is not None:
+        return ""
+    return f": one of the headers mirrors it {' and '.join(reversed_axes)}"
+
+
+def _cropped_at(expected: Geometry, own: Geometry) -> str:
+    """The voxel of the image, from 1, at which a grid that is a part of its grid begins; empty if it is none."""
+    if expected.shape == own.shape or not np.allclose(expected.axes_mm, own.axes_mm, rtol=1e-3, atol=1e-4):
+        return ""
+    start = np.linalg.solve(expected.axes_mm, own.affine[:3, 3] - expected.affine[:3, 3])
+    first = np.rint(start)
+    if np.abs(start - first).max() > WHOLE_VOXELS or first.min() < 0 or (first + own.shape > expected.shape).any():
+        return ""
+    return ", ".join(str(int(n) + 1) for n in first)
 
 
 def _as_stored(geometry: Geometry) -> Geometry:

@@ -201,6 +201,9 @@ def geometry_difference(expected: Geometry, found: Geometry, tolerance: float = 
     """
     if expected.shape != found.shape:
         return f"expected shape {format_size(expected.shape)}, got {format_size(found.shape)}"
+    if abs(expected.shear_deg - found.shear_deg) > SHEAR_TOLERANCE_DEG:
+        axes = [f"sheared by {g.shear_deg:.3g}°" if g.is_sheared else "at right angles" for g in (expected, found)]
+        return f"expected voxel axes {axes[0]}, got axes {axes[1]}"
     expected_mm, found_mm = np.array(expected.spacing_mm), np.array(found.spacing_mm)
     limit_mm = tolerance * float(expected_mm.min())
     if np.any(np.abs(expected_mm - found_mm) * np.maximum(1, np.array(expected.shape) - 1) > limit_mm):

@@ -62,6 +62,17 @@ def read_nrrd_header(path: Path) -> TextHeader:
     return TextHeader(fields, _data_files(path, fields["datafile"]) if "datafile" in fields else ())
 
 
+def nrrd_key_values(path: Path) -> dict[str, str]:
+    """The ``key:=value`` pairs of an NRRD header, as 3D Slicer writes them; empty for a file that is no NRRD."""
+    raw = _read(path)
+    if not NRRD_MAGIC.match(raw):
+        return {}
+    end = re.search(rb"\r?\n\r?\n", raw)
+    lines = (raw[: end.start()] if end else raw).decode("utf-8", "replace").splitlines()[1:]
+    pairs = (line.partition(":=") for line in lines if not line.startswith("#"))
+    return {key: value.strip() for key, separator, value in pairs if separator}
+
+
 def read_metaimage_header(path: Path) -> TextHeader:
     """Read the header of a MetaImage, .mha or .mhd (https://itk.org/Wiki/ITK/MetaIO/Documentation).
 

@@ -15,17 +15,12 @@ What a configuration gets wrong is answered as ``{"error": "..."}``.
 from __future__ import annotations
 
 import dataclasses
-import json
-import select
-import sys
 from typing import Any, TextIO
 
 from core.config import ModelConfig, TrainConfig
-from core.errors import UserError
+from core.inspection.questions import serve
 from core.processes import reserve_stdout
 from core.types import triple
-
-IDLE_S = 120.0
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
@@ -51,23 +46,12 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     return {"parameters": trace.parameters, "forward_gflop": trace.forward_gflop, "stages": stages}
 
 
-def main(answers: TextIO = sys.stdout) -> None:
+def main(answers: TextIO | None = None) -> None:
     """Answer questions until the end of the input, or until none has come for two minutes."""
     import torch
 
     torch.set_num_threads(1)
-    while select.select([sys.stdin], [], [], IDLE_S)[0] and (line := sys.stdin.readline()):
-        answers.write(json.dumps(_reply(json.loads(line))) + "\n")
-        answers.flush()
-
-
-def _reply(question: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return {"answer": answer(question)}
-    except UserError as error:
-        return {"error": str(error)}
-    except Exception as error:  # noqa: BLE001 - of any network, whose code may be the user's
-        return {"error": f"model: the network cannot be traced: {type(error).__name__}: {error}"}
+    serve(answer, "model: the network cannot be traced", answers)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import time
@@ -243,34 +242,21 @@ def _read(path: Path, current: CurrentState) -> Prediction | None:
         return Prediction(
             subject=record["subject"],
             file=file,
-            score=None if record["score"] is None else _score(record["score"]),
+            score=None if record["score"] is None else SubjectScore.from_json(record["score"]),
             epoch=int(made_by["epoch"] or 0),
             step=int(made_by["step"] or 0),
             stale_reason=current.stale_reason(record),
             made_at=float(record["made_at"]),
             warnings=tuple(str(text) for text in record.get("warnings", ())),
             settings=dict(record.get("settings") or {}),
-            unprocessed_score=None if record.get("unprocessed_score") is None else _score(record["unprocessed_score"]),
+            unprocessed_score=None
+            if record.get("unprocessed_score") is None
+            else SubjectScore.from_json(record["unprocessed_score"]),
             disagreement=_disagreement_file(file) if _disagreement_file(file).is_file() else None,
             mean_disagreement=record.get("mean_disagreement"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _score(data: Mapping[str, Any]) -> SubjectScore:
-    def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-        return {str(name): math.nan if value is None else float(value) for name, value in values.items()}
-
-    return SubjectScore(
-        numbers(data["dice"]),
-        numbers(data["hd95_mm"]),
-        numbers(data["asd_mm"]),
-        tuple(str(name) for name in data["missed"]),
-        {str(name): numbers(volumes) for name, volumes in data["volume_ml"].items()},
-        {str(name): numbers(shares) for name, shares in data.get("surface_dice", {}).items()},
-        tuple(str(name) for name in data.get("in_mean", ())),
-    )
 
 
 def _mean_disagreement(result: SubjectPrediction) -> float | None:

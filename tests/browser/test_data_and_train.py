@@ -44,6 +44,29 @@ def test_pictures_are_at_the_top_and_settings_are_words(server: Server, page: Pa
     expect(page.get_by_role("img", name="Middle axial slice")).to_be_visible()
 
 
+@pytest.mark.long
+@pytest.mark.slow
+def test_augmentation_is_shown_while_its_settings_change(server: Server, page: Page) -> None:
+    if not (server.data / "heads").exists():
+        write_heads(server.data / "heads", 5)
+    page.goto(f"{server.url}/train?data=heads&preset=quick&set=flip~0.0~sub_volume~16x16x16")
+    page.get_by_text("Preview the augmentation").click()
+    plain = page.get_by_role("img", name="Plain sub-volume, CT: as it is, with labels")
+    expect(plain).to_be_visible(timeout=120_000)
+    before = plain.get_attribute("src")
+    page.get_by_role("paragraph").filter(has_text=re.compile("^Augmentation$")).click()
+    field = page.get_by_role("textbox", name="Probability of a left-right flip")
+    field.fill("1")
+    field.press("Enter")
+    mirrored = page.get_by_role("img", name=re.compile("^Augmented version [1-4], CT: .*mirrored left-right"))
+    expect(mirrored).to_have_count(4, timeout=60_000)
+    assert plain.get_attribute("src") == before, "the plain one stays"
+    another = page.get_by_role("button", name="Another sub-volume")
+    another.focus()
+    page.keyboard.press("Enter")
+    expect(plain).not_to_have_attribute("src", str(before), timeout=60_000)
+
+
 @pytest.mark.slow
 def test_time_budget_is_kept_although_the_next_edit_comes_before_the_answer(server: Server, page: Page) -> None:
     """The browser still shows, and sends, the answer of the first question that the time budget has replaced."""

@@ -196,6 +196,39 @@ def test_forecast_is_a_range_and_sub_volumes_are_previewed(empty_app: Path) -> N
     assert data["rules"][0]["name"] == "50 % centred on a class"
 
 
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
+def test_augmentation_is_previewed_and_follows_the_settings(
+    empty_app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app waits for the child process at the end of a run of the page."""
+    monkeypatch.setattr("ui.train.augmentation_view.cache_root", lambda: tmp_path)
+    write_heads(empty_app / "heads", 5)
+    app = open_page("train", data="heads")
+    run_page(field(app, "sub_volume").set_value("16,16,16"))
+    for name in ("flip", "affine", "elastic", "intensity", "noise"):
+        run_page(field(app, name).set_value("0"))
+    run_page(next(t for t in app.toggle if t.label == "Preview the augmentation").set_value(True))
+    assert captions(app) == ["as it is", *["unchanged"] * 4] and not app.error
+    place = next(c.value for c in app.caption if "Middle slice of a sub-volume of 16 × 16 × 16 voxels" in c.value)
+    run_page(field(app, "flip").set_value("1"))
+    assert captions(app) == ["as it is", *["mirrored left-right"] * 4]
+    assert place in [c.value for c in app.caption], "the same place with other settings"
+    click(app, "Another sub-volume")
+    assert place not in [c.value for c in app.caption]
+    assert "normalised by this subject alone" in texts(app)
+    for file in (empty_app / "heads" / "imagesTr").iterdir():
+        file.write_bytes(file.read_bytes()[:200])
+    click(app, "Another sub-volume")
+    assert any("The preview cannot be made" in error.value for error in app.error)
+
+
+def captions(app: AppTest) -> list[str]:
+    """Captions of the pictures."""
+    return [str(text).replace("\\", "") for picture in app.get("image") for text in picture.captions]  # type: ignore[attr-defined]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("known_cost")
 def test_left_and_right_classes_are_named_with_what_mirroring_does(empty_app: Path) -> None:

@@ -10,29 +10,26 @@ from pathlib import Path
 import streamlit as st
 
 from core.datasets import ImageRef
-from core.datasets.layouts.base import natural_key
 from core.datasets.layouts.files import is_image_name
 from core.errors import UserError
 from core.imaging.dicom_folders import index_folder
 from core.imaging.headers import read_header
-from core.imaging.image_files import VOXEL_SUFFIXES, holds_dicom_images, is_second_half, partner_names, partner_of
+from core.imaging.image_files import is_second_half, partner_names, partner_of
 from core.paths import DEMO, DEMO_MODEL, data_root
-from ui.predict import file_check, uploads
 from ui.predict.model_choice import Network, segmented_choice
-from ui.shared import cache, demo_jobs, formatting
+from ui.shared import cache, demo_jobs, file_check, formatting, uploads
 from ui.shared.data_choice import FIRST_DEMO_SUBJECT, held_out_demo_subject, name_in_url
 from ui.shared.errors import error_box
 from ui.shared.progress import progress
 from ui.shared.query_params import query_params
+from ui.shared.server_files import MAX_LISTED_FILES, images_below, listed_name
 from ui.shared.state import DATA, load_from_url, save_to_url
 from ui.shared.state import SUBJECT as URL_SUBJECTS
 
 UPLOAD, DATASET = "Upload", "Data set"
 SOURCES = (UPLOAD, DATASET, "Files here")
-MAX_LISTED_FILES = 2000
 MAX_IMAGES = 100  # of all cases
 MAX_SUBJECTS = 100
-MAX_DEPTH = 5  # levels of folders below the data root that are searched for images
 UPLOAD_HELP = (
     f"Accepted: {uploads.ACCEPTED[uploads.IMAGES]}; one file per modality, or one file with all of them, of one or "
     "several subjects. Images of one subject differ in their names only in the modality: sub-1_T1.nii, sub-1_T2.nii. "
@@ -213,7 +210,7 @@ def _uploaded_image(path: Path, name: str) -> file_check.CheckedVoxels | None:
 def _choose_server_files() -> list[Path]:
     """Images below the data root."""
     root = data_root()
-    paths = _images_below(str(root))
+    paths = images_below(str(root))
     if not paths:
         st.caption(f"No images in {formatting.plain(str(root))}.")
         return []
@@ -226,18 +223,12 @@ def _choose_server_files() -> list[Path]:
         label_visibility="collapsed",
         placeholder="Choose the images of one or several subjects",
         max_selections=MAX_IMAGES,
-        format_func=lambda path: _listed_name(path, root),
+        format_func=lambda path: listed_name(path, root),
         help=f"Images, and folders with DICOM series, in {formatting.plain(str(root))}.",
     )
     if len(paths) >= MAX_LISTED_FILES:
         st.caption(f"Only the first {MAX_LISTED_FILES} images are listed.")
     return [path for path in chosen if path in paths]
-
-
-def _listed_name(path: Path, root: Path) -> str:
-    """Name of an image below the data root; of a DICOM series, its folder with a slash."""
-    name = os.path.relpath(path, root)
-    return name if is_image_name(path.name) else f"{name}{os.sep} (DICOM)"
 
 
 def _name_series(paths: Sequence[Path]) -> dict[Path, str]:
@@ -264,23 +255,6 @@ def _name_series(paths: Sequence[Path]) -> dict[Path, str]:
         if chosen is not None:
             names[path / chosen.file] = f"{name}{os.sep}{chosen.description or chosen.number}"
     return names
-
-
-@st.cache_data(ttl=20, show_spinner=False)
-def _images_below(root: str) -> list[Path]:
-    images: list[Path] = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        depth = len(Path(folder).relative_to(root).parts)
-        folders[:] = sorted(f for f in folders if not f.startswith(".")) if depth < MAX_DEPTH else []
-        visible = (name for name in sorted(names) if not name.startswith("."))
-        images += [
-            Path(folder) / name for name in visible if is_image_name(name) and not name.lower().endswith(VOXEL_SUFFIXES)
-        ]
-        if holds_dicom_images(Path(folder), names):
-            images.append(Path(folder))
-        if len(images) >= MAX_LISTED_FILES:
-            break
-    return sorted(images[:MAX_LISTED_FILES], key=lambda path: natural_key(str(path)))
 
 
 def _images_of_files(names: dict[Path, str]) -> ChosenImages:

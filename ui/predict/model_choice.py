@@ -10,8 +10,7 @@ import streamlit as st
 
 from core.checkpointing.metadata import MEMBERS, CheckpointMetadata
 from core.errors import UserError
-from ui.predict import uploads
-from ui.shared import cache, formatting
+from ui.shared import cache, formatting, uploads
 from ui.shared.errors import error_box
 from ui.shared.model_choice import choose_model
 from ui.shared.navigation import page

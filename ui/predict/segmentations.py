@@ -27,8 +27,7 @@ from core.imaging.image_files import DICOM_SUFFIXES, files_of, partner_of
 from core.imaging.volume import read_label
 from core.labels import LabelSpace
 from ui.predict import jobs as predict_jobs
-from ui.predict import uploads
-from ui.shared import jobs
+from ui.shared import jobs, uploads
 from ui.shared.hashes import short_hash
 from ui.shared.paths import cache_root
 

@@ -268,11 +268,11 @@ def resampling_note(prediction: Prediction | None, scene: Scene) -> None:
 
 
 @contextmanager
-def first_picture() -> Iterator[None]:
-    """Show that a picture is to come while the scene of the first case is made; from then on the viewer shows itself
-    what it waits for."""
+def first_picture(key: str = VIEWER) -> Iterator[None]:
+    """Show that a picture is to come while the scene of the first case is made; from then on the viewer of this key
+    shows itself what it waits for."""
     place = st.empty()
-    if f"viewer-{VIEWER}" not in st.session_state:
+    if f"viewer-{key}" not in st.session_state:
         with place:
             st.skeleton(SKELETON_PX)
     try:
@@ -282,9 +282,11 @@ def first_picture() -> Iterator[None]:
 
 
 @st.fragment
-def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str, target: Target | None = None) -> None:
-    """The viewer with one plane: truth beside prediction and errors, and the list of errors at ``findings``; the URL of
-    the page keeps the position of the crosshair and the look of the viewer."""
+def case_viewer(
+    scene: Scene, crosshair: str | None, subject: str, findings: str, target: Target | None = None, key: str = VIEWER
+) -> None:
+    """The viewer of a key with one plane: truth beside prediction and errors, and the list of errors at ``findings``;
+    the URL of the page keeps the position of the crosshair and the look of the viewer."""
     options = ViewerOptions(
         rows=_rows(scene),
         plane=sharpest_plane(scene.grid),
@@ -294,9 +296,9 @@ def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str
         look=query_params.get(LOOK, ""),
         name=subject,
         target=target,
-        place_for=FORM,
+        place_for=FORM if key == VIEWER else "",
     )
-    settled = viewer(scene, VIEWER, options, report=True)
+    settled = viewer(scene, key, options, report=True)
     if settled is None:
         return
     query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled.voxel)
@@ -310,6 +312,8 @@ def _rows(scene: Scene) -> tuple[str, ...]:
     """The panes that are shown at first."""
     if "prediction" not in scene.layers:
         return ("image", "truth")
+    if "truth" not in scene.layers:
+        return ("image", "prediction")
     return ("truth", "prediction", SECOND_PREDICTION if SECOND_PREDICTION in scene.layers else "errors")
 
 

@@ -1,4 +1,4 @@
-"""Views of the Review page: the slices of a case, figures over all cases, and two models on the same cases."""
+"""Views of the Review page: cases of a model (slices, figures over all cases, two models), and files without a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,26 @@ from ui.shared.state import VIEW as PARAMETER
 VIEW = "review_view"  # session key
 VIEWER = "review"  # key of the viewer
 SLICES, FIGURES, MODELS = "slices", "figures", "models"
+OF_MODEL, OF_FILES = "cases", "files"
+SOURCE, SOURCE_PARAMETER = "review_source", "open"  # session key and query parameter
+SOURCE_TITLES = {OF_MODEL: "cases of a model", OF_FILES: "open files"}
 TITLES = {SLICES: "slices", FIGURES: "all cases", MODELS: "two models"}
+
+
+def choose_source() -> str:
+    """Render the choice of what is reviewed: cases of a model, or files."""
+    load_from_url(SOURCE, OF_MODEL, list(SOURCE_TITLES), SOURCE_PARAMETER)
+    chosen = st.segmented_control(
+        "What to review",
+        list(SOURCE_TITLES),
+        required=True,
+        key=SOURCE,
+        format_func=SOURCE_TITLES.__getitem__,
+        label_visibility="collapsed",
+        persist_state="session",
+    )
+    save_to_url(SOURCE, chosen or OF_MODEL, SOURCE_PARAMETER, OF_MODEL)
+    return chosen or OF_MODEL
 
 
 def choose_view(two_models: bool) -> str:

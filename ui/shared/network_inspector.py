@@ -15,6 +15,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +48,7 @@ OWN_CODE_ERROR_S = 600.0  # the same of code of users; it is asked at once when 
 POLL_S = 0.2  # between looks at an answer that is worked out
 MAX_WAIT_S = 120.0
 OWN_CODE_S, OWN_CODE_BYTES = 60.0, 8 * 10**9  # longest answer about a user's own network, and its memory
+ESTIMATE = "the estimate of the network"
 PACKAGES = ("torch", "monai", "numpy")
 
 
@@ -54,9 +56,10 @@ class EstimateError(UserError):
     """The child process could not answer."""
 
 
-def _start_child() -> subprocess.Popen[str]:
+def start_child(module: str) -> subprocess.Popen[str]:
+    """Start a module that answers questions (:mod:`core.inspection.questions`), at low priority and without a GPU."""
     process = start_json_lines_module(
-        "core.inspection.network_inspector",
+        module,
         {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         start_new_session=True,  # Ctrl-C is the server's: the process ends with its input
     )
@@ -64,6 +67,7 @@ def _start_child() -> subprocess.Popen[str]:
     return process
 
 
+_start_child = partial(start_child, "core.inspection.network_inspector")
 CHILD = JsonLinesChild(_start_child)  # one for the whole web server
 OWN_CODE_CHILD = JsonLinesChild(_start_child)  # for code of users, which may never end
 
@@ -75,10 +79,19 @@ class NetworkInspector:
     ----------
     folder : Path. Where answers are kept; errors are forgotten after a while.
     child : JsonLinesChild. The process that answers.
+    subject : str. What is asked for, as the begin of messages.
+    max_kept : int. Answers that are kept; the oldest are removed. 0 for all.
     """
 
-    def __init__(self, folder: Path, child: JsonLinesChild = CHILD) -> None:
-        self.folder, self._child = folder, child
+    def __init__(
+        self,
+        folder: Path,
+        child: JsonLinesChild = CHILD,
+        subject: str = ESTIMATE,
+        max_kept: int = 0,
+    ) -> None:
+        self.folder = folder
+        self._child, self._subject, self._max_kept = child, subject, max_kept
         self._decided_by = _code_digest()
         self._waiting: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._errors: dict[str, tuple[float, str]] = {}
@@ -137,8 +150,9 @@ class NetworkInspector:
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
                     atomic_write(self.folder / f"{key}.json", json.dumps(reply["answer"]))
+                    self._remove_oldest()
                 except OSError as reason:
-                    error = f"{self.folder}: the estimate cannot be kept: {reason.strerror or reason}"
+                    error = f"{self.folder}: {self._subject} cannot be kept: {reason.strerror or reason}"
             with self._lock:
                 self._waiting.pop(key, None)
                 if error:
@@ -157,8 +171,15 @@ class NetworkInspector:
                 return {"error": f"{_whose(question)}: estimating it took {error}; look for code that never ends"}
         if reply is None:
             ended = f"its process ended with status {self._child.returncode}"
-            return {"error": f"{_whose(question)}: the estimate of the network failed: {ended}"}
+            whose = f"{_whose(question)}: " if self._subject == ESTIMATE else ""
+            return {"error": f"{whose}{self._subject} failed: {ended}"}
         return reply
+
+    def _remove_oldest(self) -> None:
+        if self._max_kept:
+            kept = sorted(self.folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
+            for file in kept[: -self._max_kept]:
+                file.unlink(missing_ok=True)
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the next answer, at most for a time."""
@@ -223,15 +244,18 @@ def network_description(config: ModelConfig, in_channels: int, classes: int, siz
     )
 
 
-def wait_for(answer: Callable[[], Answer | None], on_wait: Callable[[], object]) -> Answer | None:
+def wait_for(
+    answer: Callable[[], Answer | None], on_wait: Callable[[], object], inspector: NetworkInspector | None = None
+) -> Answer | None:
     """An answer once it is worked out; ``None`` if that takes too long.
 
     Parameters
     ----------
     answer : callable. Such as a call of :func:`step_cost`.
     on_wait : callable. Called repeatedly while it waits; what it renders lets a click end the wait.
+    inspector : NetworkInspector, optional. What is asked; by default that of :func:`step_cost`.
     """
-    inspector = _inspector(cache_root() / FOLDER)
+    inspector = inspector or _inspector(cache_root() / FOLDER)
     deadline = time.monotonic() + MAX_WAIT_S
     while (found := answer()) is None and time.monotonic() < deadline:
         inspector.wait(POLL_S)

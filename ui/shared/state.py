@@ -29,7 +29,10 @@ SUBJECT = "subject"
 UPLOADS = "uploads"
 VIEW = "view"
 
-NOUNS = {DATA: "data set", PRESET: "preset", MODEL: "model", CASE: "case", SUBJECT: "subject", VIEW: "view"}
+NOUNS = {
+    DATA: "data set", PRESET: "preset", MODEL: "model", CASE: "case", SUBJECT: "subject", VIEW: "view",
+    "reference": "file", "segmentation": "file",
+}  # fmt: skip
 
 # Session keys.
 _PAGE = "page_of_last_run"
@@ -117,7 +120,8 @@ def report_unknown_values() -> None:
             f"several {unknown.noun}s have this name" if unknown.ambiguous else "it may have been renamed or deleted"
         )
         st.warning(
-            f"There is no {unknown.noun} called {plain(unknown.value)} here: {reason}. Another one is shown.",
+            f"There is no {unknown.noun} called {plain(unknown.value)} here: {reason}. "
+            f"{'Another one is shown.' if unknown.shown else 'None is chosen.'}",
             icon=":material/search_off:",
         )
 

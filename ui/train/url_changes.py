@@ -11,31 +11,30 @@ from core.config import TrainConfig, field_specs
 from core.errors import ConfigError
 from core.formatting import format_list
 from ui.shared import formatting
+from ui.shared.addresses import join_values, split_values
 from ui.shared.state import load_from_url, save_to_url
 from ui.train import form
 
 CHANGES, PARAMETER = "train_changes", "set"  # session key and query parameter
 _PENDING = "train_changes_to_set"  # session key
 MAX_LENGTH = 1000  # of the parameter; more changes are those of the session alone
-SEPARATOR = "~"  # stands in a URL as it is
 
 
 def encode(values: Mapping[str, Any]) -> str:
     """Values by field name as ``name~value~name~value``."""
     formats = {spec.name: spec.format for spec in field_specs()}
-    parts = [part for name in sorted(values) for part in (name, _escape(formats[name](values[name])))]
-    return SEPARATOR.join(parts)
+    return join_values(part for name in sorted(values) for part in (name, formats[name](values[name])))
 
 
 def decode(text: str) -> tuple[dict[str, Any], list[str]]:
     """The inverse of :func:`encode`, and the names of fields that there are not or whose values are not valid."""
     specs = {spec.name: spec for spec in field_specs()}
-    parts = text.split(SEPARATOR)
+    parts = split_values(text)
     values: dict[str, Any] = {}
     unknown = []
     for name, value in zip(parts[::2], [*parts[1::2], ""][: len(parts[::2])], strict=True):
         try:
-            values[name] = specs[name].parse(_unescape(value))
+            values[name] = specs[name].parse(value)
         except (KeyError, ConfigError):
             unknown.append(name)
     return values, unknown
@@ -73,11 +72,3 @@ def save(state: form.FormState) -> None:
     text = text if len(text) <= MAX_LENGTH else ""
     st.session_state[CHANGES] = text
     save_to_url(CHANGES, text, PARAMETER, "")
-
-
-def _escape(value: str) -> str:
-    return value.replace("%", "%25").replace(SEPARATOR, "%7E")
-
-
-def _unescape(value: str) -> str:
-    return value.replace("%7E", SEPARATOR).replace("%25", "%")

@@ -14,7 +14,7 @@ import streamlit as st
 
 from core.errors import DatasetError, VolumeError
 from core.imaging.image_files import partner_of
-from ui.predict import uploads
+from ui.shared import uploads
 
 
 @pytest.fixture(autouse=True)
