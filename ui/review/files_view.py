@@ -187,7 +187,7 @@ def _show_case(case: FileCase, report: Mapping[str, Any] | None) -> None:
         _error(error)
         return
     findings = _findings_url(case, scene, report)
-    view.case_viewer(scene, query_params.get(CROSSHAIR), case.id, findings, key=VIEWER)
+    view.case_viewer(scene, query_params.get(CROSSHAIR), case.id, view.Found(findings), key=VIEWER)
     only = next(iter(case.segmentations)) if len(case.segmentations) == 1 else ""
     if only == SEGMENTATION:
         st.caption("Errors and scores need a reference.")
