@@ -18,7 +18,7 @@ import dataclasses
 from typing import Any, TextIO
 
 from core.config import ModelConfig, TrainConfig
-from core.inspection.questions import serve
+from core.inspection.questions import IDLE_S, serve
 from core.processes import reserve_stdout
 from core.types import triple
 
@@ -51,7 +51,7 @@ def main(answers: TextIO | None = None) -> None:
     import torch
 
     torch.set_num_threads(1)
-    serve(answer, "model: the network cannot be traced", answers)
+    serve(answer, "model: the network cannot be traced", answers, IDLE_S)
 
 
 if __name__ == "__main__":
