@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import VolumeError
-from core.imaging.volume import read_image
-from tests.support.mutations import FORMATS, mutated, valid_file
+from core.imaging.volume import read_image, read_label
+from tests.support.mutations import FORMATS, LABEL_FORMATS, mutated, valid_file
 
 
 @pytest.mark.slow
@@ -25,16 +25,17 @@ def test_a_damaged_file_is_read_or_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, seed: int
 ) -> None:
     monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(tmp_path / "runs"))
-    folder = tmp_path / "files"
+    read = read_label if format in LABEL_FORMATS else read_image
+    folder = tmp_path / "set" / "case" / "files"  # the search for the images of a label map stays below tmp_path
     if not folder.exists():
-        read_image(valid_file(format, folder))
+        read(valid_file(format, folder))
     file = folder / FORMATS[format][0]
     original = tmp_path / "original"
     if not original.exists():
         original.write_bytes(file.read_bytes())
     file.write_bytes(mutated(original.read_bytes(), np.random.default_rng(seed)))
     try:
-        image = read_image(file)
+        image = read(file)
     except VolumeError as error:
         assert str(folder) in str(error) and "\n" not in str(error)
     else:
