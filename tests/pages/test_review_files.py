@@ -24,7 +24,7 @@ def files(empty_app: Path) -> Files:
 
 def open_files(**changes: str) -> AppTest:
     query = {"image": "own/scan.nii.gz", "reference": "own/drawn.nii.gz", "segmentation": "own/found.nii.gz"}
-    return open_page("review", open="files", **{**query, **changes})
+    return open_page("review", None, open="files", **{**query, **changes})
 
 
 def errors(app: AppTest) -> str:
@@ -84,7 +84,7 @@ def test_files_are_chosen_on_the_page_and_are_in_the_address(files: Files) -> No
     shown = component_data(app, "layers")
     assert shown["layers"].keys() == {"prediction"} and shown["rows"] == ["image", "prediction"]
     assert app.query_params["image"] == "own/scan.nii.gz" and app.query_params["segmentation"] == "own/found.nii.gz"
-    copied = open_page("review", **{key: str(value) for key, value in _query(app).items()})
+    copied = open_page("review", None, **{key: str(value) for key, value in _query(app).items()})
     assert component_data(copied, "layers")["layers"] == shown["layers"]
     gone = open_files(reference="own/gone.nii.gz")
     assert any("There is no file called own/gone.nii.gz" in str(w.value).replace("\\", "") for w in gone.warning)

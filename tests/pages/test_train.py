@@ -226,7 +226,7 @@ def test_augmentation_is_previewed_and_follows_the_settings(
 
 def captions(app: AppTest) -> list[str]:
     """Captions of the pictures."""
-    return [str(text).replace("\\", "") for picture in app.get("image") for text in picture.captions]  # type: ignore[attr-defined]
+    return [str(text).replace("\\", "") for picture in app.get("image") for text in picture.captions]  # type: ignore[union-attr]
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def name_values(found: Mapping[str, SegmentationValues]) -> dict[str, dict[int, 
     names: dict[str, dict[int, str]] = {role: {} for role in found}
     roles = {TITLES[role]: role for role in ROLES}
     for row in edited:
-        names[roles[str(row["file"])]][int(row["value"])] = str(row["class"] or "").strip()
+        names[roles[str(row["file"])]][int(float(str(row["value"])))] = str(row["class"] or "").strip()
     text = _changes(defaults, names)
     st.session_state[_BASE] = ((text, *state[1:]), rows)  # what is typed is no reason to begin anew
     st.session_state[NAMES] = text

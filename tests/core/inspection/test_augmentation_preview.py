@@ -38,7 +38,9 @@ def balls_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def question(folder: Path, subject: str = "ball_1", **values: Any) -> dict[str, Any]:
-    asked = {key: values.pop(key) for key in ("seed", "versions", "plane", "spacing_mm") if key in values}
+    asked: dict[str, Any] = {
+        key: values.pop(key) for key in ("seed", "versions", "plane", "spacing_mm") if key in values
+    }
     config = TrainConfig().with_values({**PLAIN, **values})
     return {
         "data": str(folder), "subject": subject, "config": config.to_json(), "spacing_mm": None, "seed": 3,

@@ -23,9 +23,9 @@ from core.imaging.volume import read_header, read_label, write_label
 from tests.support.background_jobs import poll
 from tests.support.dicom_labels import write_case
 from tests.support.foreign_volumes import oblique_affine, phantom
-from ui.predict import batches, segmentations, uploads
+from ui.predict import batches, segmentations
 from ui.predict.segmentations import Request
-from ui.shared import jobs
+from ui.shared import jobs, uploads
 
 LABELS = [{"name": "air", "colour": "#000000", "raw": 0}, {"name": "one", "colour": "#ffffff", "raw": 1}]
 
