@@ -23,6 +23,15 @@ cbct pet suv mr mri spect us tof ute stir cbf cbv bravo mprage mp2rage inv1 inv2
 """
 LABEL_WORDS = frozenset(_LABEL_TEXT.split())
 MODALITY_WORDS = frozenset(_MODALITY_TEXT.split())
+# Words that name an image of any kind, and those of them that may have the number of a case behind them.
+NUMBERED_IMAGE_WORDS = frozenset(("image", "images", "img", "imgs", "imagen", "bild", "volume", "vol"))
+IMAGE_WORDS = frozenset({*NUMBERED_IMAGE_WORDS, "imagenes", "bilder", "volumes", "scan", "scans"})
+_SESSION_TEXT = """
+ses session visit visite visita baseline followup follow fu bl timepoint time tp month months day week year run scan
+exam pre post preop postop before after sitzung termin
+"""
+SESSION_WORDS = frozenset(_SESSION_TEXT.split())
+SET_WORDS = frozenset(("train", "training", "tr", "test", "testing", "ts", "val", "validation", "valid", "dev"))
 
 
 def words(text: str) -> list[str]:

@@ -67,8 +67,7 @@ def _pairs_by_name(images: Sequence[Path], labels: Sequence[Path]) -> list[tuple
 
 def _pairs_side_by_side(files: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Pairs in a folder that holds the images and label maps of all cases, one image for each label map."""
-    labels = [path for path in files if _is_label_name(path)]
-    images = [path for path in files if path not in labels]
+    labels, images = _by_kind(files)
     return _pairs_by_name(images, labels) if len(images) == len(labels) else []
 
 
@@ -100,9 +99,16 @@ def _distinct_names(paths: Sequence[Path]) -> list[Name]:
 
 
 def _pair_of_case(files: list[Path]) -> tuple[Path, Path] | None:
-    labels = [path for path in files if _is_label_name(path)]
-    images = [path for path in files if path not in labels]
+    labels, images = _by_kind(files)
     return (images[0], labels[0]) if len(images) == len(labels) == 1 else None
+
+
+def _by_kind(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Files that are named as label maps, and the others."""
+    found: tuple[list[Path], list[Path]] = [], []
+    for path in files:
+        found[not _is_label_name(path)].append(path)
+    return found
 
 
 def _is_label_name(path: Path) -> bool:

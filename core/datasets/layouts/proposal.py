@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from core.datasets.layouts.assignment import assign
 from core.datasets.layouts.files import image_stem
 from core.datasets.layouts.listing import Listing
 from core.datasets.layouts.name_words import MODALITY_WORDS, says_label, words
 from core.datasets.layouts.patterns import escape
+from core.datasets.layouts.set_description import parse_description
+from core.datasets.layouts.word_proposal import find_subjects
 from core.errors import DatasetError
 
 MAX_TEMPLATES = 400  # of one way to name cases; more are no pattern
 MAX_IMAGES = 40  # patterns of images in a proposal
+MAX_LEFT_OVER = 0.25  # of the files, beyond which words do not explain a folder
 
 RATER_WORDS = ("rater", "observer", "reader", "annotator", "expert", "gutachter", "lecteur", "lector")
 
@@ -28,21 +32,26 @@ class _Keying:
     Attributes
     ----------
     templates : dict. Paths with ``{case}`` in place of the case, each with the cases that have it.
+    label_templates : frozenset of str, optional. Those of label maps; by default judged by their words.
     """
 
-    templates: Mapping[str, frozenset[str]]
+    templates: Mapping[str, frozenset[Hashable]]
+    label_templates: frozenset[str] | None = None
 
     @cached_property
-    def cases(self) -> frozenset[str]:
+    def cases(self) -> frozenset[Hashable]:
         return frozenset(c for cases in self.templates.values() for c in cases)
 
     @cached_property
     def labels(self) -> list[str]:
-        return [t for t in self.templates if _is_label(t)]
+        return [t for t in self.templates if self._is_label(t)]
 
     @cached_property
     def images(self) -> list[str]:
-        return [t for t in self.templates if not _is_label(t)]
+        return [t for t in self.templates if not self._is_label(t)]
+
+    def _is_label(self, template: str) -> bool:
+        return _is_label(template) if self.label_templates is None else template in self.label_templates
 
     @property
     def score(self) -> tuple[float, float]:
@@ -50,8 +59,8 @@ class _Keying:
         templates would have in a full table of cases."""
         files = sum(len(cases) for cases in self.templates.values())
         filled = files / (len(self.cases) * len(self.templates))
-        of_images = set[str]().union(*(self.templates[t] for t in self.images))
-        of_labels = set[str]().union(*(self.templates[t] for t in self.labels))
+        of_images = set[Hashable]().union(*(self.templates[t] for t in self.images))
+        of_labels = set[Hashable]().union(*(self.templates[t] for t in self.labels))
         paired = len(of_images & of_labels) / len(self.cases)
         several = 1.0 if len(self.cases) > 1 else 0.5
         return several * filled * (0.3 + paired) / (1 + 0.02 * len(self.templates)), len(self.cases)
@@ -69,21 +78,48 @@ def propose(listing: Listing) -> dict[str, Any]:
         return {"title": listing.folder.absolute().name, "dicom": True}
     if not listing.images:
         raise DatasetError(f"{listing.folder}: expected image files, found none among {len(listing.files)} files")
+    by_words = find_subjects(listing.images)
+    if by_words is not None:
+        content = _content(listing, _Keying(by_words.templates, by_words.labels))
+        if content is not None and _explains(content, listing):
+            return content
     keyings = [k for k in _keyings(listing.images) if k is not None]
     best = max(keyings, key=lambda k: k.score, default=None)
-    if best is None or len(best.images) > MAX_IMAGES:
+    content = None if best is None else _content(listing, best)
+    if content is None:
         raise DatasetError(
             f"{listing.folder}: expected files whose names say case and modality, found no rule in "
             f"{len(listing.images)} names; give the patterns: data describe {listing.folder} --images PATTERN "
             "--labels PATTERN"
         )
-    images, modalities = _image_patterns(best)
+    return content
+
+
+def _content(listing: Listing, keying: _Keying) -> dict[str, Any] | None:
+    """The description of one way to name cases; ``None`` if it has too many kinds of images."""
+    if len(keying.images) > MAX_IMAGES:
+        return None
+    images, modalities = _image_patterns(keying)
     content: dict[str, Any] = {"title": listing.folder.absolute().name, "images": images}
-    if best.labels:
-        content["labels"] = _label_patterns(best)
+    if keying.labels:
+        content["labels"] = _label_patterns(keying)
     if modalities:
         content["modalities"] = modalities
     return content
+
+
+def _explains(content: Mapping[str, Any], listing: Listing) -> bool:
+    """Whether a description explains most files of a folder without contradiction, and pairs images with label maps."""
+    found = assign(parse_description("proposal", content), listing)
+    paired = sum(bool(c.images and c.labels) for c in found.cases)
+    with_image = sum(bool(c.images) for c in found.cases)
+    return (
+        not found.problems
+        and len(found.cases) > 1
+        and len(found.left_over) <= MAX_LEFT_OVER * len(listing.images)
+        and 2 * with_image > len(found.cases)
+        and (not found.labels or 2 * paired >= min(with_image, sum(bool(c.labels) for c in found.cases)))
+    )
 
 
 def _keyings(files: Sequence[str]) -> Iterable[_Keying | None]:
@@ -164,7 +200,7 @@ def _image_patterns(keying: _Keying) -> tuple[Any, dict[str, str]]:
         name = _modality_name(templates[0])
         return templates[0], ({"image": name} if name else {})
     token = _varying(templates)
-    if token is not None and _are_disjoint(keying, templates):
+    if token is not None and _are_disjoint(keying, templates) and not _name_modalities(token[2]):
         return _site_pattern(token), {}
     if token is not None:
         before, after, values = token
@@ -190,6 +226,11 @@ def _label_patterns(keying: _Keying) -> Any:
     context = (before + " ".join(values)).lower()
     entity = "rater" if any(w in context for w in RATER_WORDS) else "label"
     return f"{before}{{{entity}={'|'.join(values)}}}{after}"
+
+
+def _name_modalities(values: Iterable[str]) -> bool:
+    """Whether each of several texts holds the word of a modality."""
+    return all(not MODALITY_WORDS.isdisjoint(words(v)) for v in values)
 
 
 def _are_disjoint(keying: _Keying, templates: Sequence[str]) -> bool:
@@ -233,12 +274,13 @@ def _common_start(texts: Sequence[str]) -> str:
 
 def _modality_name(text: str) -> str:
     """The name of the modality that a text states; "" if it states none."""
-    found = [w for w in words(text) if w in MODALITY_WORDS]
+    found = list(dict.fromkeys(w for w in words(text) if w in MODALITY_WORDS))
     return found[0].upper() if len(found) == 1 else ""
 
 
 def _label_of(template: str, others: Sequence[str]) -> str:
     """A name for the images of one template: what its words have that others lack."""
     counts = Counter(w for t in others for w in set(words(t)))
-    own = [w for w in words(image_stem(template)) if counts[w] < len(others)]
-    return " ".join(own) or template.replace("{case}", "").strip("/_-. ") or "image"
+    own = list(dict.fromkeys(w for w in words(image_stem(template)) if counts[w] < len(others)))
+    named = [w.upper() if w in MODALITY_WORDS else w for w in own]
+    return " ".join(named) or template.replace("{case}", "").strip("/_-. ") or "image"
