@@ -160,7 +160,7 @@ def _changes(args: argparse.Namespace, described: DescribedFolder) -> dict[str, 
             changes[key] = dict(_pair(key, text) for text in getattr(args, key))
     if args.classes:
         labels = changes.get("labels", described.content.get("labels", ""))
-        named = "{label" in str(labels) or bool(described.content.get("dicom"))
+        named = "{label" in str(labels) or bool(described.content.get("dicom") and not labels)
         changes["classes"] = parse_classes(args.classes, masks=named)
         if described.content.get("dicom") and not args.colours:
             kept = described.content.get("colours", {}).items()

@@ -25,7 +25,7 @@ OTHER_MODALITIES = ("SR", "RTPLAN", "RTDOSE", "PR", "KO", "DOC")  # of objects t
 SERIES_NUMBER = "SeriesNumber"
 LAST_TAG = 0x00200052  # frame of reference, the last element that identifies a file
 IDENTITY = (
-    "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription", "PatientID", "StudyInstanceUID",
+    "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription", "PatientID", "ProtocolName", "StudyInstanceUID",
     "SeriesInstanceUID", SERIES_NUMBER, "FrameOfReferenceUID",
 )  # fmt: skip
 
@@ -42,6 +42,7 @@ class DicomSeries:
     file : str. Name of one of its files.
     files : int. Number of its files.
     instances : tuple of str. Short digests of the UIDs of its files, sorted: those of a copy are the same.
+    protocol : str. Name of the protocol.
     """
 
     uid: str
@@ -54,6 +55,7 @@ class DicomSeries:
     file: str
     files: int
     instances: tuple[str, ...]
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Identity:
     sop_class, instance, series, study, frame_of_reference : str. UIDs.
     modality, description, patient : str. Of the series, and ID of the patient.
     number : int. Of the series.
+    protocol : str. Name of the protocol.
     """
 
     sop_class: str
@@ -123,6 +126,7 @@ class Identity:
     description: str
     patient: str
     number: int
+    protocol: str
 
     @property
     def is_label(self) -> bool:
@@ -152,6 +156,7 @@ def read_identity(file: Path) -> Identity | None:
             texts["SeriesDescription"],
             texts["PatientID"],
             _series_number(header),
+            texts["ProtocolName"],
         )
     except Exception:  # noqa: BLE001 - a damaged header may raise any exception
         return None
@@ -226,6 +231,7 @@ def _series(files: Sequence[tuple[Identity, Path]]) -> DicomSeries:
         file.name,
         len(files),
         _digests(found.instance for found, _ in files),
+        first.protocol,
     )
 
 

@@ -92,25 +92,31 @@ def _show_fields(path: Path, start: dict[str, Any]) -> None:
     """Render the fields, what they make of the folder, and the buttons."""
     key = f"file_names.{hashes.short_hash(str(path))}"
     try:
-        content = dict(start) if start.get("dicom") else _edit_patterns(start, key)
-        found = describe(path, content)
-    except UserError as error:
-        error_box(error)
-        return
-    if start.get("dicom"):
-        st.header("What do the files hold?", anchor=False)
-        st.caption(
-            "DICOM series, and the segmentations and contours of them, are matched by what their headers state. The "
-            "classes are kept with the settings of this program; the folder is not written to."
-        )
-    _show_cases(found)
-    try:
-        content = _edit_modalities(content, found, key)
+        if start.get("dicom"):
+            _explain_dicom()
+            content = _edit_modalities(dict(start), describe(path, start), key)
+            found = describe(path, content)
+            _show_cases(found)
+        else:
+            content = _edit_patterns(start, key)
+            found = describe(path, content)
+            _show_cases(found)
+            content = _edit_modalities(content, found, key)
         content = _edit_classes(path, content, describe(path, content), key)
     except UserError as error:
         error_box(error)
         return
     _save_buttons(path, content, found, key)
+
+
+def _explain_dicom() -> None:
+    """Render what is read of DICOM files."""
+    st.header("What do the files hold?", anchor=False)
+    st.caption(
+        "DICOM series, and the segmentations and contours of them, are matched by what their headers state. A study is "
+        "one case with a series of each modality; series in other coordinates than the labelled one are not read. Names "
+        "are kept with the settings of this program; the folder is not written to."
+    )
 
 
 def _edit_patterns(start: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -195,6 +201,11 @@ def _edit_modalities(content: dict[str, Any], found: DescribedFolder, key: str) 
     if isinstance(content.get("images"), Mapping) or not found.assignment.modality_texts:
         return content
     st.markdown("**Modalities**")
+    if content.get("dicom"):
+        st.caption(
+            "A description or protocol of series, in which * stands for any text, and the modality that they show. Series of "
+            "one name are one modality; those without a row are not read."
+        )
     texts = content.get("modalities") or dict(found.assignment.modality_texts)
     rows = st.data_editor(
         [{"text": text, "name": name} for text, name in texts.items()],

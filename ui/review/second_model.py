@@ -1,4 +1,4 @@
-"""The second prediction on the Review page: another model, another checkpoint of the run, or a segmentation file."""
+"""The second prediction on the Review page: another model or checkpoint of the run, another rater, or a file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import Dataset
+from core.datasets.layouts.base import natural_key
 from core.errors import UserError
 from core.labels import LabelSpace
 from core.paths import data_root
@@ -28,7 +29,7 @@ from ui.viewer.scenes import Scene
 from ui.viewer.second_prediction import SecondFile, with_second
 
 WITH, FILE = "review_with", "review_with_file"  # session keys
-NONE, OWN_FILE = "none", "file"
+NONE, OWN_FILE, RATER = "none", "file", "rater:"  # choices; that of a rater ends with the name
 STATES = {BEST: "best checkpoint", LAST: "last checkpoint", PREVIOUS: "checkpoint before the last"}
 
 
@@ -65,10 +66,12 @@ def choose_second(
 
     Returns
     -------
-    SecondModel, Path of a segmentation file, or None for no second prediction.
+    SecondModel, Path of a segmentation file or of another rater's label map, or None for no second prediction.
     """
     others = {**_checkpoints(model), **{key: m for key, m in models.items() if key != model.key}}
-    labels = {NONE: "nothing", **{key: other.name for key, other in others.items()}, OWN_FILE: "a segmentation file"}
+    raters = {f"{RATER}{name}": f"reference by {name}" for name in other_raters(dataset)}
+    models_and_raters = {**{key: other.name for key, other in others.items()}, **raters}
+    labels = {NONE: "nothing", **models_and_raters, OWN_FILE: "a segmentation file"}
     load_from_url(WITH, NONE, labels, "with")
     if st.session_state[WITH] not in labels:  # the model that is now under review
         st.session_state[WITH] = NONE
@@ -81,6 +84,9 @@ def choose_second(
         with below:
             return _choose_file(chosen)
     save_to_url(FILE, "", "file", "")
+    if key in raters:
+        with below:
+            return _file_of_rater(dataset, chosen, key.removeprefix(RATER))
     other = others[key]
     try:
         metadata = cache.checkpoint_metadata(other.path)
@@ -160,6 +166,24 @@ def second_controls(cases: CaseList, second: SecondModel, chosen: str) -> None:
         if len(missing) > 1 and st.button(f"Segment {len(missing)} cases with it"):
             evaluation_job.start(second.path, cases.folder, missing)
             st.rerun()
+
+
+def other_raters(dataset: Dataset) -> list[str]:
+    """Raters whose label map is not the reference of at least one case, in natural order."""
+    found = {name for s in dataset.subjects for name, file in s.raters.items() if file != s.label}
+    return sorted(found, key=natural_key)
+
+
+def _file_of_rater(dataset: Dataset, chosen: str, rater: str) -> Path | None:
+    """The label map of a case by a rater; ``None``, with the reason on the page, where there is no other one."""
+    subject = dataset.subject(chosen)
+    file = subject.raters.get(rater)
+    if file is None:
+        st.caption(f"{formatting.plain(rater)} has drawn no label map of this case.")
+    elif file == subject.label:
+        st.caption(f"The reference of this case is by {formatting.plain(rater)}.")
+        return None
+    return file
 
 
 def _checkpoints(model: Model) -> dict[str, Model]:

@@ -22,7 +22,7 @@ from ui.shared.hashes import files_hash
 from ui.viewer import volumes
 from ui.viewer.scenes import Scene, subject_hash
 
-VERSION = 2  # of what is published for a file
+VERSION = 3  # of what is published for a file
 LAYER = "second prediction"  # name of the layer, as in second.js
 
 
@@ -59,7 +59,9 @@ def with_second(
     """
     if scene.streamed:
         raise VolumeError(f"{subject}: this image is too large for a second prediction beside the first one")
-    key = [VERSION, files_hash("", [second.file]), second.labels.to_json(), labels.names, dataset.labels_follow_images]
+    merged = sorted(dataset.value_map.items())
+    classes = [second.labels.to_json(), labels.names, merged]
+    key = [VERSION, files_hash("", [second.file]), *classes, dataset.labels_follow_images]
     name = f"second\n{subject_hash(dataset, subject)}\n{json.dumps(key)}"
     facts, url = volumes.publish(name, lambda: _read(dataset, subject, labels, second))
     return replace(scene, layers={**scene.layers, LAYER: url}), [str(text) for text in facts["warnings"]]
@@ -69,7 +71,8 @@ def _read(dataset: Dataset, subject: str, labels: LabelSpace, second: SecondFile
     """Warnings, and the class indices."""
     header = align_label(dataset, dataset.subject(subject), second.file)
     raw = read_label(second.file, geometry=header.geometry, segments=_segment_values(header, dataset, second.labels))
-    index = second.labels.to_index(raw.data[0])
+    of_dataset = second.labels == dataset.labels  # values that are merged into a class may occur
+    index = dataset.to_index(raw.data[0]) if of_dataset else second.labels.to_index(raw.data[0])
     shown = class_mapping(second.labels.names, labels.names)[index]
     warnings = [*header.warnings, *raw.warnings]
     hidden = [second.labels.names[n] for n in np.unique(index[(shown == 0) & (index != 0)])]

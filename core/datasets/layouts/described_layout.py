@@ -85,7 +85,7 @@ class DescribedLayout:
             region_order=described.region_order,
             unlabelled_expected=True,
             later_mask_wins=described.text("overlap") == "later",
-            segments=cases.value_of if described.flag("dicom") else {},
+            segments=cases.value_of if described.flag("dicom") and not described.labels else {},
         )
 
     def _classes(

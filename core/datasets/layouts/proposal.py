@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from core.datasets.layouts.assignment import assign
+from core.datasets.layouts.dicom_files import FoundFiles
+from core.datasets.layouts.dicom_sets import assign_dicom
+from core.datasets.layouts.dicom_studies import propose_modalities
 from core.datasets.layouts.files import image_stem
 from core.datasets.layouts.listing import Listing
 from core.datasets.layouts.name_words import MODALITY_WORDS, says_label, words
@@ -74,8 +77,8 @@ def propose(listing: Listing) -> dict[str, Any]:
     DatasetError
         If the folder holds no images, or no way to name cases explains them.
     """
-    if listing.dicom_folders and not listing.images:
-        return {"title": listing.folder.absolute().name, "dicom": True}
+    if listing.dicom_folders and all(map(_is_label, listing.images)):
+        return _of_dicom(listing)
     if not listing.images:
         raise DatasetError(f"{listing.folder}: expected image files, found none among {len(listing.files)} files")
     by_words = find_subjects(listing.images)
@@ -93,6 +96,32 @@ def propose(listing: Listing) -> dict[str, Any]:
             "--labels PATTERN"
         )
     return content
+
+
+def _of_dicom(listing: Listing) -> dict[str, Any]:
+    """A description of DICOM files: modalities by descriptions of series, and label maps of another format that are
+    named like the subjects."""
+    content: dict[str, Any] = {"title": listing.folder.absolute().name, "dicom": True}
+    if modalities := propose_modalities(FoundFiles(listing)):
+        content["modalities"] = modalities
+    if listing.images:
+        found = assign_dicom(parse_description("proposal", content), listing)
+        ids = {case.id.casefold() for case in found.cases}
+        templates = Counter(t for file in listing.images if (t := _with_case(file, ids)))
+        if templates:
+            content["labels"] = templates.most_common(1)[0][0]
+    return content
+
+
+def _with_case(file: str, ids: Collection[str]) -> str:
+    """A path with ``{case}`` in place of the id of a subject; "" if it holds none."""
+    *folders, name = file.split("/")
+    stem = image_stem(name)
+    starts = [stem[: m.start()] for m in re.finditer(r"[_\-. ]", stem)]
+    for text in (*folders, stem, *reversed(starts)):
+        if text.casefold() in ids:
+            return escape(file).replace(escape(text), "{case}")
+    return ""
 
 
 def _content(listing: Listing, keying: _Keying) -> dict[str, Any] | None:

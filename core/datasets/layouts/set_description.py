@@ -23,8 +23,10 @@ from core.freesurfer import structure_names
 KEYS = {
     "title": "name on screen",
     "images": "patterns of the images: one, a list, or one for each modality",
-    "dicom": "whether, instead of patterns, DICOM series are the images, and SEG and RTSTRUCT of them the label maps",
-    "modalities": "name by text of {modality} (or number of {channel}), in the order of the channels",
+    "dicom": "whether, instead of patterns, DICOM series are the images, and SEG and RTSTRUCT of them the label maps, "
+    "or files that the patterns of labels name",
+    "modalities": "name by text of {modality} (or number of {channel}), in the order of the channels; for DICOM by the "
+    "description or protocol of a series, with * and ?",
     "labels": "patterns of the label maps; with {label}, one mask for each class",
     "classes": "value, or list of values that become one class, by name; for masks the text of {label}, for DICOM the "
     "name of the segment",
@@ -102,7 +104,7 @@ class SetDescription:
     @property
     def names_classes(self) -> bool:
         """Whether classes are named in the files, by masks or by segments, instead of numbered."""
-        return self.has_masks or self.flag("dicom")
+        return self.has_masks or (self.flag("dicom") and not self.labels)
 
     def flag(self, key: str, default: bool = False) -> bool:
         """A value that is true or false."""
@@ -151,8 +153,8 @@ def parse_description(name: str, content: Mapping[str, Any]) -> SetDescription:
         raise DatasetError(f"{name}: expected only the keys {', '.join(KEYS)}; got {', '.join(map(str, unknown))}")
     dicom = content.get("dicom", False) is True
     images, labels = read.images(), read.patterns("labels")
-    if dicom and (images or labels):
-        raise DatasetError(f"{name}: expected no images and labels where dicom is true, got {', '.join(content)}")
+    if dicom and images:
+        raise DatasetError(f"{name}: expected no images where dicom is true, got {', '.join(content)}")
     for key, patterns in (("images", [i.pattern for i in images]), ("labels", labels)):
         for pattern in patterns:
             if "case" not in pattern.entities:
@@ -164,7 +166,7 @@ def parse_description(name: str, content: Mapping[str, Any]) -> SetDescription:
     masks = [("label" in p.entities) for p in labels]
     if any(masks) and not all(masks):
         raise DatasetError(f"{name}: labels: expected {{label}} in all patterns or in none")
-    classes = read.classes(any(masks) or dicom)
+    classes = read.classes(any(masks) or (dicom and not labels))
     described = SetDescription(
         name,
         content,
@@ -278,7 +280,11 @@ class _Reader:
         if not isinstance(value, Mapping) or not all(isinstance(v, str) and v.strip() for v in value.values()):
             raise self._error(key, "texts by name", value)
         names = {str(k): v.strip() for k, v in value.items()}
-        if key == "modalities" and len({v.casefold() for v in names.values()}) < len(names):
+        if (
+            key == "modalities"
+            and self.content.get("dicom") is not True
+            and len({v.casefold() for v in names.values()}) < len(names)
+        ):
             raise self._error(key, "a different name for each", value)
         return names
 
