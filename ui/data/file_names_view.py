@@ -114,8 +114,8 @@ def _explain_dicom() -> None:
     st.header("What do the files hold?", anchor=False)
     st.caption(
         "DICOM series, and the segmentations and contours of them, are matched by what their headers state. A study is "
-        "one case with a series of each modality; series in other coordinates than the labelled one are not read. Names "
-        "are kept with the settings of this program; the folder is not written to."
+        "one case with a series of each modality; series in other coordinates than the labelled one are not read. "
+        "Names are kept with the settings of this program; the folder is not written to."
     )
 
 
@@ -203,8 +203,8 @@ def _edit_modalities(content: dict[str, Any], found: DescribedFolder, key: str) 
     st.markdown("**Modalities**")
     if content.get("dicom"):
         st.caption(
-            "A description or protocol of series, in which * stands for any text, and the modality that they show. Series of "
-            "one name are one modality; those without a row are not read."
+            "A description or protocol of series, in which * stands for any text, and the modality that they show. "
+            "Series of one name are one modality; those without a row are not read."
         )
     texts = content.get("modalities") or dict(found.assignment.modality_texts)
     rows = st.data_editor(

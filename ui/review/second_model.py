@@ -86,7 +86,7 @@ def choose_second(
     save_to_url(FILE, "", "file", "")
     if key in raters:
         with below:
-            return _file_of_rater(dataset, chosen, key.removeprefix(RATER))
+            return file_of_rater(dataset, chosen, key.removeprefix(RATER))
     other = others[key]
     try:
         metadata = cache.checkpoint_metadata(other.path)
@@ -174,7 +174,7 @@ def other_raters(dataset: Dataset) -> list[str]:
     return sorted(found, key=natural_key)
 
 
-def _file_of_rater(dataset: Dataset, chosen: str, rater: str) -> Path | None:
+def file_of_rater(dataset: Dataset, chosen: str, rater: str) -> Path | None:
     """The label map of a case by a rater; ``None``, with the reason on the page, where there is no other one."""
     subject = dataset.subject(chosen)
     file = subject.raters.get(rater)
