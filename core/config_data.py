@@ -83,6 +83,12 @@ class DataConfig(Checked):
         length=3,
         searchable=False,
     )
+    crop: bool = option(
+        False,
+        "Crop to the content",
+        "leave out the margins in which all images are 0, in training and prediction; results have the whole grid",
+        searchable=False,
+    )
     resident_gb: float = option(
         0.0,
         "Device memory for the data",

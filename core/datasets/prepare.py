@@ -7,6 +7,7 @@ import numpy as np
 from core.datasets.layouts.base import Dataset
 from core.datasets.loading import LoadedSubject, load_subject
 from core.errors import DatasetError
+from core.imaging.content import content_box
 from core.imaging.normalise import Normaliser
 from core.imaging.resample import resample_image, resample_label
 from core.types import SpacingMm, TrainingSubject
@@ -58,13 +59,16 @@ def prepare_subject(
     return prepare_loaded(load_subject(dataset, subject_id, modalities, classes), normaliser, target_mm)
 
 
-def prepare_loaded(loaded: LoadedSubject, normaliser: Normaliser, target_mm: SpacingMm | None) -> TrainingSubject:
+def prepare_loaded(
+    loaded: LoadedSubject, normaliser: Normaliser, target_mm: SpacingMm | None, crop: bool = False
+) -> TrainingSubject:
     """Prepare image and label map of a subject for training.
 
     Parameters
     ----------
     loaded : LoadedSubject. The subject as read.
     normaliser, target_mm : as in :func:`prepare_image`.
+    crop : bool. Whether margins in which all images are 0 are left out, as far as nothing is labelled there.
 
     Raises
     ------
@@ -74,8 +78,11 @@ def prepare_loaded(loaded: LoadedSubject, normaliser: Normaliser, target_mm: Spa
     if loaded.label is None:
         raise DatasetError(f"subject {loaded.id}: expected a label file, found none; training needs one")
     spacing_mm = loaded.geometry.spacing_mm
-    image = prepare_image(loaded.image, spacing_mm, normaliser, target_mm)
-    label = loaded.label
+    image, label = loaded.image, loaded.label
+    if crop:
+        box = content_box(image, label)
+        image, label = image[:, *box], label[box]
+    image = prepare_image(image, spacing_mm, normaliser, target_mm)
     if image.shape[1:] != label.shape:
         label = resample_label(label, image.shape[1:])
     return TrainingSubject(loaded.id, image, label, spacing_mm if target_mm is None else target_mm)

@@ -51,12 +51,14 @@ class Preparation:
     classes : tuple of str. Foreground classes; empty for all.
     normaliser : Normaliser. Intensity normalisation of the channels.
     spacing_mm : tuple of float, or None. Voxel size that is resampled to; ``None`` for no resampling.
+    crop : bool. Whether margins in which all images are 0 are left out.
     """
 
     modalities: tuple[str, ...]
     classes: tuple[str, ...]
     normaliser: Normaliser
     spacing_mm: SpacingMm | None
+    crop: bool = False
 
     def labels(self, dataset: Dataset) -> LabelSpace:
         """Classes of the prepared label maps."""
@@ -73,7 +75,7 @@ class Preparation:
             If a file cannot be read.
         """
         loaded = load_subject(dataset, id, self.modalities, self.classes)
-        full = prepare_loaded(loaded, self.normaliser, self.spacing_mm)
+        full = prepare_loaded(loaded, self.normaliser, self.spacing_mm, self.crop)
         facts = VoxelFacts.of(loaded, full, self.modalities, self.labels(dataset))
         half = TrainingSubject(id, to_float16(full.image), np.ascontiguousarray(full.label), full.spacing_mm)
         return PreparedSubject(half, facts)
@@ -139,6 +141,7 @@ class PreparedCache:
             "reading": _reading(dataset, subject, preparation),
             "normaliser": preparation.normaliser.to_json(),
             "spacing_mm": preparation.spacing_mm,
+            **({"crop": True} if preparation.crop else {}),
         }
         return PreparedFiles(hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:40], digests)
 

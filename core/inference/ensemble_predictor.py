@@ -71,7 +71,7 @@ class EnsemblePredictor(Predictor):
         self.metadata = metadata if overrides.postprocess else metadata.with_postprocessing(Postprocessing())
         self.postprocessing = self.metadata.postprocessing
         self.outputs, self.options = first.outputs, first.options
-        self.expected, self.target_mm = first.expected, first.target_mm
+        self.expected, self.target_mm, self.crop = first.expected, first.target_mm, first.crop
 
     def passes_of(self, image: SubjectImage) -> int:
         """Number of passes of an image: the members."""

@@ -22,6 +22,7 @@ from core.datasets import LoadedSubject
 from core.datasets.prepare import prepare_image
 from core.errors import CheckpointError, ConfigError, DeviceError
 from core.formatting import format_bytes, format_size
+from core.imaging.content import embed
 from core.imaging.geometry import format_mm
 from core.imaging.postprocessing import Postprocessing
 from core.imaging.resample import resample_image, resampled_shape
@@ -103,6 +104,7 @@ class Predictor:
     postprocessing : Postprocessing. What is applied to the label maps.
     expected : ExpectedVoxelSize. Voxel size that the network expects.
     target_mm : tuple of float or None. Voxel size to which images are resampled; ``None`` for their own.
+    crop : bool. Whether margins in which all channels are 0 are left out; they are background in the result.
 
     Raises
     ------
@@ -129,6 +131,7 @@ class Predictor:
         self.options = _resolve_options(path, metadata, overrides, self.device)
         self.expected = ExpectedVoxelSize.of(metadata, path)
         self.target_mm = self.expected.target_mm(overrides.resample)
+        self.crop = metadata.train_config.data.crop
 
     def _set_weights(self, checkpoint: Checkpoint) -> None:
         self.model = build_network(checkpoint.metadata)
@@ -222,24 +225,37 @@ class Predictor:
 
     def _label_map(self, logits: Tensor, image: SubjectImage) -> np.ndarray:
         """Class indices of logits at the voxel size of the network, uint8, on the grid of the image."""
-        if logits.shape[1:] == image.shape:
-            return self.outputs.label_map(logits).to(torch.uint8).cpu().numpy()
+        seen = self._seen(image)
+        if logits.shape[1:] == seen.shape:
+            labels = self.outputs.label_map(logits).to(torch.uint8).cpu().numpy()
+            return embed(labels, image.content, np.zeros(image.shape, np.uint8)) if self.crop else labels
         return self.outputs.label_map_of(self._on_grid(logits, image))
 
     def _on_grid(self, logits: Tensor, image: SubjectImage) -> np.ndarray:
         """Probabilities of logits at the voxel size of the network, float32, interpolated to the grid of the image."""
+        seen = self._seen(image)
         probabilities = self.outputs.probabilities(logits).cpu().numpy()
-        if probabilities.shape[1:] == image.shape:
+        if probabilities.shape[1:] != seen.shape:
+            probabilities = resample_image(probabilities, shape_to=seen.shape)
+        if not self.crop:
             return probabilities
-        return resample_image(probabilities, shape_to=image.shape)
+        around = np.zeros((len(probabilities), *image.shape), probabilities.dtype)
+        if self.outputs.regions is None:
+            around[0] = 1  # background
+        return embed(probabilities, image.content, around)
+
+    def _seen(self, image: SubjectImage) -> SubjectImage:
+        """The part of an image that the network gets."""
+        return image.cropped() if self.crop else image
 
     def _logits(self, image: SubjectImage, progress: ProgressCallback | None, both_passes: bool = False) -> Tensor:
         """Logits, float32, shape (class, i, j, k), on the device and at the voxel size of the network; twice as many
         channels with both passes of a mirroring network."""
         if image.voxels.shape[0] != len(self.modalities):
             raise ValueError(f"expected {len(self.modalities)} channels, got {image.voxels.shape[0]}")
-        self._check_resampled_size(image.shape, image.spacing_mm)
-        prepared = prepare_image(image.voxels, image.spacing_mm, self.metadata.normaliser, self.target_mm)
+        seen = self._seen(image)
+        self._check_resampled_size(seen.shape, seen.spacing_mm)
+        prepared = prepare_image(seen.voxels, seen.spacing_mm, self.metadata.normaliser, self.target_mm)
         tensor = torch.from_numpy(prepared).to(self.device)
         options = replace(self.options, mirror=self.passes_of(image) == 2, both_passes=both_passes)
         return predict_logits(self.model, tensor, options, progress=progress)
@@ -318,6 +334,7 @@ class Predictor:
             "mirror": options.mirror,
             "device": self.device.type,
             "precision": options.precision,
+            **({"cropped": True} if self.crop else {}),
             "resampled_mm": None if self.target_mm is None else list(self.target_mm),
             "postprocessing": self.postprocessing.to_json(),
         }

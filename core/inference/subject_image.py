@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from core.datasets import LoadedSubject
+from core.imaging.content import Box, content_box
 from core.types import Size3, SpacingMm, triple
 
 
@@ -40,6 +42,15 @@ class SubjectImage:
     def voxel_ml(self) -> float:
         """Volume of a voxel in ml."""
         return (math.prod(self.spacing_mm) if self.voxel_volume_mm3 is None else self.voxel_volume_mm3) / 1000
+
+    @cached_property
+    def content(self) -> Box:
+        """The box of the voxels in which any channel is not 0."""
+        return content_box(self.voxels)
+
+    def cropped(self) -> SubjectImage:
+        """The image of the content alone."""
+        return replace(self, voxels=np.ascontiguousarray(self.voxels[:, *self.content]))
 
     @property
     def shape(self) -> Size3:

@@ -29,12 +29,14 @@ from core.files import atomic_write
 from core.formatting import format_size
 from core.imaging.display import upright_slices
 from core.imaging.outliers import intensity_range
+from core.imaging.resample import resampled_shape
 from core.inference.predictor import Predictor
 from core.inference.sliding_window import foreground_box
+from core.inference.subject_image import SubjectImage
 from core.models.architecture import stage_names
 from core.sampling.patches import crop_volume
 from core.strict_json import dumps
-from core.types import ProgressCallback, Size3, SpacingMm, VoxelIndex
+from core.types import ProgressCallback, Size3, SpacingMm, VoxelIndex, triple
 
 MANIFEST = "manifest.json"
 LOGITS = "logits.f32"  # float32 little-endian, shape (class, row, column), rows from anterior to posterior
@@ -116,7 +118,9 @@ def compute_feature_maps(
     metadata = predictor.metadata
     network_stages = predictor.model.stages()
     target_mm = predictor.target_mm
-    prepared = prepare_image(image, spacing_mm, metadata.normaliser, target_mm)
+    whole = SubjectImage(image, spacing_mm)
+    seen = whole.cropped() if predictor.crop else whole
+    prepared = prepare_image(seen.voxels, spacing_mm, metadata.normaliser, target_mm)
     size = _round_up(size or predictor.options.tile, predictor.model.divisor)
     start = _centred_start(prepared, size)
     patch = crop_volume(torch.from_numpy(prepared), start, size)[None]
@@ -145,9 +149,13 @@ def compute_feature_maps(
     probabilities = channels.probabilities(torch.from_numpy(stages[-1].values)).numpy()
     kind = "softmax" if channels.regions is None else "sigmoid"
     stages.append(Stage(kind, kind, 0, probabilities, size, channels.names))
-    i, j, k = prepared.shape[1:]
     spacing = spacing_mm if target_mm is None else target_mm
-    return FeatureMaps(tuple(stages), start, size, start[2] + centre_slice, (i, j, k), spacing)
+    shape = triple(prepared.shape[1:])
+    if predictor.crop:  # the position in the whole image
+        shape = whole.shape if target_mm is None else resampled_shape(whole.shape, spacing_mm, target_mm)
+        margins = [round(b.start * own / new) for b, own, new in zip(whole.content, spacing_mm, spacing, strict=True)]
+        start = triple([n + margin for n, margin in zip(start, margins, strict=True)])
+    return FeatureMaps(tuple(stages), start, size, start[2] + centre_slice, shape, spacing)
 
 
 def write_feature_maps(

@@ -202,7 +202,8 @@ def prepare_subjects(
     ids = (*data.split.train, *data.split.val)
     sizes = dict(zip(data.shapes, plan.prepared_bytes(data.shapes, data.spacings_mm), strict=True))
     allow_open_files(2 * len(ids))
-    preparation = Preparation(data.modalities, plan.config.data.classes, plan.normaliser, plan.spacing_mm)
+    options = plan.config.data
+    preparation = Preparation(data.modalities, options.classes, plan.normaliser, plan.spacing_mm, options.crop)
     preparing = SubjectPreparation(
         data.dataset, preparation, PreparedCache.of_root(inputs.folder.parent), memory.resources
     )

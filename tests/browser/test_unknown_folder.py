@@ -1,4 +1,5 @@
-"""A folder that no layout fits, in a real browser: its patterns are corrected, its classes named, and a run trains."""
+"""A folder that no layout fits, in a real browser: its patterns are corrected, its classes named, a problem of its
+files is mended by a click, and a run trains."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ pytestmark = pytest.mark.browser
 
 
 def write_clinic(folder: Path, cases: int = 4) -> Path:
-    """Cases with an image, a localizer of another size that is no modality, and a mask of the value 3."""
+    """Cases with an image, a localizer of another size that is no modality, and a mask of the value 3; one has NaN."""
     for n in range(1, cases + 1):
         image, label = head(n)
+        if n == 2:
+            image[3, 3, 3] = np.nan
         start = folder / f"P{n:03}" / f"P{n:03}"
         write_nifti(start.with_name(f"{start.name}_serie7.nii.gz"), image, np.eye(4))
         write_nifti(start.with_name(f"{start.name}_localizer.nii.gz"), image[:, :, :8], np.eye(4))
@@ -56,10 +59,14 @@ def test_unknown_folder_is_described_named_and_trained_on(
     expect(save).to_be_enabled()
     save.click()
     expect(page.get_by_text("4 subjects · image · layout saved")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Not ready for training: 1 error.")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("expected finite intensities")).to_contain_text("P002")
+    page.get_by_role("button", name="Read NaN as 0").click()
     expect(page.get_by_text("Ready for training").first).to_be_visible(timeout=120_000)
     monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(server.checkpoints))
     dataset = open_dataset(folder)
     assert [(c.raw, c.name) for c in dataset.labels.classes] == [(0, "background"), (3, "blob")]
+    assert dataset.nan_is_zero, "the recipe is applied by every command"
     assert sorted(folder.rglob("*")) == before, "the folder is not written to"
 
     page.get_by_role("button", name="Train on this").click()

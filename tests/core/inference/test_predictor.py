@@ -130,3 +130,37 @@ def test_invalid_stored_tile_size_is_refused(ball_run: BallRun, tmp_path: Path, 
     save(tmp_path / "odd.safetensors", checkpoint)
     with pytest.raises(CheckpointError, match="sub-volume"):
         Predictor(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.parametrize("resampled", [False, True], ids=["own voxel size", "resampled"])
+def test_a_cropping_network_sees_the_content_alone_and_gives_the_whole_grid(
+    ball_run: BallRun, tmp_path: Path, resampled: bool
+) -> None:
+    """Air around the content changes nothing, and lies in the place that it has in the image."""
+    checkpoint = load(ball_run.checkpoint)
+    checkpoint.metadata.config["data"]["crop"] = True
+    checkpoint = replace(
+        checkpoint, metadata=replace(checkpoint.metadata, spacing_mm=(1.5, 1.5, 1.5) if resampled else None)
+    )
+    save(tmp_path / "crop.safetensors", checkpoint)
+    image, label = balls(77)
+    image[image == 0] = 0.5
+    padded = np.pad(image, ((0, 0), (9, 3), (2, 5), (4, 1)))
+    inside = (slice(9, 9 + SHAPE[0]), slice(2, 2 + SHAPE[1]), slice(4, 4 + SHAPE[2]))
+    predictor = Predictor(tmp_path / "crop.safetensors", InferenceOverrides(maps=True))
+    alone, whole = SubjectImage(image, SPACING_MM), SubjectImage(padded, SPACING_MM)
+    found = predictor.segment(whole)
+    assert found.shape == padded.shape[1:] and dice(label, found[inside]) > 0.6
+    np.testing.assert_array_equal(found[inside], predictor.segment(alone))
+    assert found.sum() == found[inside].sum(), "the margin is background"
+    probabilities = predictor.probabilities(whole)
+    np.testing.assert_array_equal(probabilities[:, *inside], predictor.probabilities(alone))
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
+    assert probabilities[0, 0, 0, 0] == 1
+    detail = predictor.segment_in_detail(whole)
+    assert detail.maps is not None and np.array_equal(detail.labels, found)
+    assert predictor.settings()["cropped"] is True
+
+
+def test_networks_of_earlier_versions_are_not_cropped(ball_run: BallRun) -> None:
+    assert not Predictor(ball_run.checkpoint).crop

@@ -74,3 +74,25 @@ def test_a_mirrored_copy_on_the_other_side_of_the_split_is_a_warning(data: Path,
     assert any("ball_5: its image is that of ball_0, mirrored or turned" in note for note in notes)
     _, notes = train(tmp_path / "runs", "b", path=str(data), val_subjects=("ball_1",))
     assert not any("mirrored or turned" in note for note in notes), "both are trained on"
+
+
+@pytest.mark.slow
+def test_a_cropping_run_learns_the_same_with_air_around_the_content(tmp_path: Path) -> None:
+    folders = [write_balls(tmp_path / name, 3) for name in ("content", "with_air")]
+    for number, folder in enumerate(folders):
+        for file in sorted((folder / "imagesTr").iterdir()):
+            for path in (file, folder / "labelsTr" / file.name):
+                stored = nib.load(path)
+                voxels = np.asarray(stored.dataobj)
+                if path is file:
+                    voxels = np.where(voxels == 0, 0.5, voxels).astype(np.float32)
+                if number:
+                    voxels = np.pad(voxels, ((4, 2), (1, 6), (0, 3)))
+                nib.save(nib.Nifti1Image(voxels, stored.affine), path)
+    runs = [
+        train(tmp_path / "runs", folder.name, path=str(folder), crop=crop, samples_val=2, whole_every=0)[0]
+        for folder, crop in zip(folders, (False, True), strict=True)
+    ]
+    assert runs[0] == runs[1]
+    metadata = load(tmp_path / "runs" / "with_air" / "last.safetensors").metadata
+    assert metadata.train_config.data.crop and metadata.config["data"]["crop"] is True
