@@ -142,6 +142,7 @@ def report_of(described: DescribedFolder, values: dict[int, int], saved: Path | 
         "label_values": {str(value): count for value, count in values.items()},
         "problems": found.problems,
         "warnings": found.warnings,
+        "notes": found.notes,
         "left_over": found.left_over,
         "image_files": described.files,
     }
@@ -205,6 +206,7 @@ def _text(described: DescribedFolder, values: dict[int, int], saved: Path | None
     for problem in found.problems[:MAX_LEFT_OVER]:
         yield f"error: {problem}"
     yield from (f"warning: {warning}" for warning in found.warnings)
+    yield from (f"note: {note}" for note in found.notes)
     if found.left_over:
         left_over = format_list(list(found.left_over), MAX_LEFT_OVER)
         yield f"left over: {format_count(len(found.left_over), 'file')}: {left_over}"

@@ -184,6 +184,8 @@ def _show_cases(found: DescribedFolder) -> None:
         st.error(formatting.plain(formatting.sentence(problem)), icon=":material/error:")
     for warning in found.assignment.warnings:
         st.warning(formatting.plain(formatting.sentence(warning)), icon=":material/warning:")
+    for note in found.assignment.notes:
+        st.caption(formatting.plain(formatting.sentence(note)))
     if cases:
         st.dataframe(
             modality_table(cases[:MAX_ROWS], found.assignment.modalities),

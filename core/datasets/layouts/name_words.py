@@ -32,6 +32,9 @@ exam pre post preop postop before after sitzung termin
 """
 SESSION_WORDS = frozenset(_SESSION_TEXT.split())
 SET_WORDS = frozenset(("train", "training", "tr", "test", "testing", "ts", "val", "validation", "valid", "dev"))
+_DATE = re.compile(r"(19|20)\d\d[-_.]?\d\d[-_.]?\d\d")
+_SESSION = re.compile(r"([^\W\d_]+)[-_]?\d*")
+_NUMBERED_SESSION = re.compile(r"[vtmwy]\d{1,3}")
 
 
 def words(text: str) -> list[str]:
@@ -46,3 +49,16 @@ def says_label(found: Sequence[str]) -> bool:
     return any(
         w in LABEL_WORDS or p in LABEL_WORDS or w in ("labelstr", "labelsts") for w, p in zip(found, plain, strict=True)
     )
+
+
+def is_session(text: str) -> bool:
+    """Whether a text names a session: a date, or a word such as "baseline", "ses-01", "v2"."""
+    text = text.lower()
+    match = _SESSION.fullmatch(text)
+    in_words = match is not None and match[1] in SESSION_WORDS
+    return in_words or bool(_DATE.fullmatch(text) or _NUMBERED_SESSION.fullmatch(text))
+
+
+def is_set(text: str) -> bool:
+    """Whether a text names a part of a data set, such as "train"."""
+    return text.lower() in SET_WORDS

@@ -125,8 +125,9 @@ def _with_case(file: str, ids: Collection[str]) -> str:
 
 
 def _content(listing: Listing, keying: _Keying) -> dict[str, Any] | None:
-    """The description of one way to name cases; ``None`` if it has too many kinds of images."""
-    if len(keying.images) > MAX_IMAGES:
+    """The description of one way to name cases; ``None`` if it has too many kinds of images, or if what would be a
+    modality distinguishes label maps too: those are different subjects."""
+    if len(keying.images) > MAX_IMAGES or _mixes_subjects(keying):
         return None
     images, modalities = _image_patterns(keying)
     content: dict[str, Any] = {"title": listing.folder.absolute().name, "images": images}
@@ -135,6 +136,22 @@ def _content(listing: Listing, keying: _Keying) -> dict[str, Any] | None:
     if modalities:
         content["modalities"] = modalities
     return content
+
+
+def _mixes_subjects(keying: _Keying) -> bool:
+    """Whether images of a case differ by the same texts as its label maps, or cases are named like modalities."""
+    named = [c for c in keying.cases if isinstance(c, str) and (c.lower() in MODALITY_WORDS or says_label(words(c)))]
+    if len(keying.cases) > 1 and 2 * len(named) > len(keying.cases):
+        return True
+    if _are_disjoint(keying, keying.images):
+        return False
+    return len(_differing_texts(keying.images) & _differing_texts(keying.labels)) > 1
+
+
+def _differing_texts(templates: Sequence[str]) -> set[str]:
+    """Texts between separators that some of several templates have, not all."""
+    found = [set(re.split(r"[/_\-. ]", t)) for t in templates]
+    return set().union(*found) - set.intersection(*found) if found else set()
 
 
 def _explains(content: Mapping[str, Any], listing: Listing) -> bool:

@@ -12,18 +12,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from core.datasets.layouts.name_parts import SEPARATORS, NamedFile, Part, Text, split_paths
-from core.datasets.layouts.name_words import LABEL_WORDS, MODALITY_WORDS, SESSION_WORDS, SET_WORDS
+from core.datasets.layouts.name_words import IMAGE_WORDS, LABEL_WORDS, MODALITY_WORDS, is_session, is_set, words
 from core.datasets.layouts.patterns import escape
 
 MAX_FILES = 40_000  # that are looked at
 MAX_TEMPLATES = 400
 MAX_LISTED = 12  # values of an entity that a pattern lists
 MAX_EXPANDED = 150  # values of a part that become patterns of their own
+MIN_PAIRING = 0.95  # of the label maps of a case have an image of it
 MIN_OVERLAP = 0.5  # of the values of the same part in two kinds of files
 FEW_SESSIONS = 3  # per person on average, below which an inner name is a session and no case
-_DATE = re.compile(r"(19|20)\d\d[-_.]?\d\d[-_.]?\d\d")
-_SESSION = re.compile(r"([^\W\d_]+)[-_]?\d*")
-_NUMBERED_SESSION = re.compile(r"[vtmwy]\d{1,3}")
 _CASE_AND_SESSION = re.compile(r"(.+?)([_\-. ])([^\W_]+[-_]?\d*)")
 
 
@@ -211,7 +209,9 @@ class _Table:
         ]
         if not everywhere or most < 0.5 * len(self.rows):
             return None
-        case = max(everywhere, key=lambda e: (len(self.values[e]), -self.places[e][0], -self.places[e][1]))
+        pairing = {e: self.pairing(e) for e in everywhere}
+        best = [e for e in everywhere if pairing[e] >= min(MIN_PAIRING, max(pairing.values()))]
+        case = max(best, key=lambda e: (len(self.values[e]), -self.places[e][0], -self.places[e][1]))
         for outer in everywhere:
             several = len(self.values[case]) > len(self.values[outer])
             if several and self.determines(case, outer):
@@ -228,6 +228,11 @@ class _Table:
             for row, _ in self.rows
             if entity in row and other in row
         )
+
+    def pairing(self, entity: int) -> float:
+        """Share of the values of an entity in label maps that images have too; 1 without label maps."""
+        images, labels = self.of_kind(entity, False), self.of_kind(entity, True)
+        return len(images & labels) / len(labels) if labels else 1.0
 
     def of_kind(self, entity: int, labels: bool) -> set[str]:
         """Values of an entity in label maps, or in images."""
@@ -305,7 +310,12 @@ class _Writer:
             else:
                 self._add(entity, "site")
             return
-        if self._is_of_subject(entity):
+        if not self._is_of_subject(entity):
+            return
+        if table.has_labels and not outer and not self._pairs_files(entity):  # such as the number of a series
+            self.patterns.add(entity)
+            self.written[entity] = "*"
+        else:
             name = "part" if _are(values, is_set) else "site" if outer else "session"
             self._add(entity, name)
 
@@ -317,7 +327,7 @@ class _Writer:
             if min(len(images), len(labels)) > 1 or (images & labels and len(images | labels) > 1):
                 return len(images & labels) >= MIN_OVERLAP * min(len(images), len(labels))
         else:
-            if _are(values, is_session) or self._is_folder(entity):
+            if _are(values, is_session) or self._is_folder(entity) or self._stands_beside_modality(entity):
                 return True
         cases: dict[str, set[str]] = {}
         for row, _ in table.rows:
@@ -325,6 +335,29 @@ class _Writer:
                 cases.setdefault(row[entity], set()).add(row[self.case])
         shared = sum(len(c) > 1 for c in cases.values())
         return len(values) > MAX_EXPANDED or 2 * shared < len(cases)
+
+    def _stands_beside_modality(self, entity: int) -> bool:
+        """Whether another word says the modality, of which the entity is not a part, as "c" of "t1c" is."""
+        for shape in self.table.shapes:
+            for text, e in enumerate(shape.entities):
+                literals = [part for part in shape.parts if isinstance(part, str)]
+                said = not (MODALITY_WORDS | IMAGE_WORDS).isdisjoint(words(" ".join(literals)))
+                before = shape.parts[shape.parts.index(text) - 1] if shape.parts.index(text) else "/"
+                if e == entity and said and not str(before)[-1:].isalnum():
+                    return True
+        return False
+
+    def _pairs_files(self, entity: int) -> bool:
+        """Whether images and label maps of a case have the same values of an entity, where both have it."""
+        images, labels = (
+            {
+                (row[self.case], row[entity])
+                for row, is_label in self.table.rows
+                if is_label == kind and entity in row and self.case in row
+            }
+            for kind in (False, True)
+        )
+        return not images or not labels or len(images & labels) >= MIN_OVERLAP * min(len(images), len(labels))
 
     def _is_folder(self, entity: int) -> bool:
         """Whether an entity is the whole name of a folder wherever it stands."""
@@ -363,19 +396,6 @@ class _Writer:
         if len(found) < len(splits) or len({m[2] for m in found}) != 1 or len(persons) == len(found):
             return "{case}"
         return f"{{case}}{found[0][2]}{{session}}"
-
-
-def is_session(text: str) -> bool:
-    """Whether a text names a session: a date, or a word such as "baseline", "ses-01", "v2"."""
-    text = text.lower()
-    match = _SESSION.fullmatch(text)
-    in_words = match is not None and match[1] in SESSION_WORDS
-    return in_words or bool(_DATE.fullmatch(text) or _NUMBERED_SESSION.fullmatch(text))
-
-
-def is_set(text: str) -> bool:
-    """Whether a text names a part of a data set, such as "train"."""
-    return text.lower() in SET_WORDS
 
 
 def _are(values: set[str], kind: object) -> bool:

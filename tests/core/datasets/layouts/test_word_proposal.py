@@ -9,9 +9,11 @@ import pytest
 
 from core.datasets.layouts.assignment import Assignment, assign
 from core.datasets.layouts.listing import Listing
+from core.datasets.layouts.name_words import is_session
 from core.datasets.layouts.proposal import propose
 from core.datasets.layouts.set_description import parse_description
-from core.datasets.layouts.word_proposal import is_session
+from core.errors import DatasetError
+from tests.support.random_folders import random_folder
 
 Files = Iterable[tuple[Hashable, str]]  # subject and file
 MODALITIES = ("T1", "T2", "seg")
@@ -112,6 +114,24 @@ def test_files_of_a_subject_are_one_case(name: str) -> None:
         of_subject.setdefault(subject, set()).add(file)
     assert sorted(map(sorted, of_subject.values())) == sorted(sorted(case.files) for case in found.cases)
     assert not found.problems
+
+
+def test_two_subjects_are_never_one_case_in_random_shapes_of_folders() -> None:
+    """What cannot be told apart is refused, or named as a contradiction; most shapes are grouped completely."""
+    complete = 0
+    for seed in range(150):
+        owners = random_folder(seed)
+        try:
+            found = proposed(owners)
+        except DatasetError:
+            continue
+        mixed = [case.files for case in found.cases if len({owners[file] for file in case.files}) > 1]
+        assert not mixed or found.problems, f"seed {seed}: {mixed[:2]}"
+        of_subject: dict[Hashable, set[str]] = {}
+        for file, subject in owners.items():
+            of_subject.setdefault(subject, set()).add(file)
+        complete += sorted(map(sorted, of_subject.values())) == sorted(sorted(case.files) for case in found.cases)
+    assert complete > 130
 
 
 @pytest.mark.parametrize("name", ["sessions", "dates", "sessions in one folder", "scans with numbers"])
