@@ -16,6 +16,7 @@ from core.datasets.saved_recipes import save_recipe, saved_recipe
 from core.paths import settings_root
 from core.strict_json import dumps
 from tests.support.app_pages import button, button_labels, click, component_data, open_page, texts
+from tests.support.dicom_labels import write_case, write_seg
 from tests.support.heads import head, write_heads
 from tests.support.volume_files import write_nifti
 from ui.data import doctor_job
@@ -107,6 +108,28 @@ def test_a_folder_without_a_layout_is_described_and_saved_beside_the_settings(
     assert open_dataset(folder).layout == "saved" and open_dataset(folder).labels.names == ("background", "label 1")
     assert sorted(folder.rglob("*")) == before, "the folder of the data is not written to"
     assert description_file(folder).is_relative_to(settings_root())
+
+
+@pytest.mark.slow
+def test_series_of_dicom_studies_are_named_as_modalities(empty_app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = empty_app / "studies"
+    for n in (1, 2):
+        image, label = head(n)
+        stored = (10 * np.clip(image, 0, 100)).astype(np.uint16)
+        common = {"StudyInstanceUID": f"9.{n}", "PatientID": f"p{n}"}
+        for number, description in ((1, "t1_mprage"), (2, "FLAIR 3D"), (3, "localizer")):
+            place = folder / f"p{n}" / str(number)
+            write_case(place, stored, np.eye(4), f"1.{n}.{number}", SeriesDescription=description, **common)
+        write_seg(folder / f"p{n}" / "seg.dcm", {"Lesion": label > 0}, np.eye(4), f"1.{n}.1")
+    keep_checking(monkeypatch)
+    app = open_page("data", data="studies")
+    assert "2 subjects · MR" in texts(app)
+    click(app, "File names")
+    assert "2 cases · 2 with labels" in texts(app) and "2 further series match no modality" in texts(app)
+    assert not app.error
+    click(app, "Save")
+    dataset = open_dataset(folder)
+    assert (dataset.layout, dataset.modalities, dataset.ids) == ("saved", ("FLAIR", "T1"), ("p1", "p2"))
 
 
 def test_patterns_that_contradict_each_other_cannot_be_saved(empty_app: Path) -> None:

@@ -154,9 +154,14 @@ def _start(path: Path, layout: str) -> dict[str, Any]:
     DatasetError
         If nothing can be proposed.
     """
-    if saved_description(path) is None and layout.partition("/")[0] in known_sets():
-        return starting_point(layout)
-    return dict(describe(path).content)
+    known = known_sets().get(layout.partition("/")[0])
+    if saved_description(path) is not None or known is None:
+        return dict(describe(path).content)
+    start = starting_point(layout)
+    if not known.flag("dicom"):
+        return start
+    proposed = dict(describe(path).content)  # names of series too
+    return proposed if proposed.get("dicom") else start
 
 
 def _with_patterns(start: Mapping[str, Any], images: str, labels: str) -> dict[str, Any]:
