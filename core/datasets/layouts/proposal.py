@@ -120,7 +120,8 @@ def _with_case(file: str, ids: Collection[str]) -> str:
     starts = [stem[: m.start()] for m in re.finditer(r"[_\-. ]", stem)]
     for text in (*folders, stem, *reversed(starts)):
         if text.casefold() in ids:
-            return escape(file).replace(escape(text), "{case}")
+            parts = re.split(rf"(?<![^\W_]){re.escape(text)}(?![^\W_])", file)  # between separators
+            return "{case}".join(map(escape, parts))
     return ""
 
 
