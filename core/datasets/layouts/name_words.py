@@ -32,6 +32,9 @@ exam pre post preop postop before after sitzung termin
 """
 SESSION_WORDS = frozenset(_SESSION_TEXT.split())
 SET_WORDS = frozenset(("train", "training", "tr", "test", "testing", "ts", "val", "validation", "valid", "dev"))
+_PERSON = re.compile(
+    r"(sub|subj|subject|suj|sujet|patient|pat|pt|paziente|paciente|person|participant|proband|case|fall)[-_. ]?\d+"
+)
 _DATE = re.compile(r"(19|20)\d\d[-_.]?\d\d[-_.]?\d\d")
 _SESSION = re.compile(r"([^\W\d_]+)[-_]?\d*")
 _NUMBERED_SESSION = re.compile(r"[vtmwy]\d{1,3}")
@@ -57,6 +60,11 @@ def is_session(text: str) -> bool:
     match = _SESSION.fullmatch(text)
     in_words = match is not None and match[1] in SESSION_WORDS
     return in_words or bool(_DATE.fullmatch(text) or _NUMBERED_SESSION.fullmatch(text))
+
+
+def is_person(text: str) -> bool:
+    """Whether a text names a person by a word and a number, such as "patient001"."""
+    return bool(_PERSON.fullmatch(text.lower()))
 
 
 def is_set(text: str) -> bool:

@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from core.datasets.layouts.name_parts import SEPARATORS, NamedFile, Part, Text, split_paths
-from core.datasets.layouts.name_words import IMAGE_WORDS, LABEL_WORDS, MODALITY_WORDS, is_session, is_set, words
+from core.datasets.layouts.name_words import (
+    IMAGE_WORDS,
+    LABEL_WORDS,
+    MODALITY_WORDS,
+    is_person,
+    is_session,
+    is_set,
+    words,
+)
 from core.datasets.layouts.patterns import escape
 
 MAX_FILES = 40_000  # that are looked at
@@ -211,7 +219,8 @@ class _Table:
             return None
         pairing = {e: self.pairing(e) for e in everywhere}
         best = [e for e in everywhere if pairing[e] >= min(MIN_PAIRING, max(pairing.values()))]
-        case = max(best, key=lambda e: (len(self.values[e]), -self.places[e][0], -self.places[e][1]))
+        persons = [e for e in best if _are(self.values[e], is_person)]
+        case = max(persons or best, key=lambda e: (len(self.values[e]), -self.places[e][0], -self.places[e][1]))
         for outer in everywhere:
             several = len(self.values[case]) > len(self.values[outer])
             if several and self.determines(case, outer):

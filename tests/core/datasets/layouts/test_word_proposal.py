@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from core.datasets import open_dataset
 from core.datasets.layouts.assignment import Assignment, assign
-from core.datasets.layouts.listing import Listing
+from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.layouts.name_words import is_session
 from core.datasets.layouts.proposal import propose
 from core.datasets.layouts.set_description import parse_description
 from core.errors import DatasetError
+from tests.support.known_folders import EXAMPLES
 from tests.support.random_folders import random_folder
 
 Files = Iterable[tuple[Hashable, str]]  # subject and file
@@ -61,6 +63,12 @@ FOLDERS: dict[str, Files] = {
     "scans with numbers": [((n, s), f"P{n}/s{n * 10 + s}/{m}.nii.gz") for n in P for s in (1, 2) for m in MODALITIES],
     "sessions in one folder": [((n, s), f"p{n}_v{s}_{m}.nii.gz") for n in P for s in (1, 2) for m in MODALITIES],
     "sessions in file names": [((n, s), f"p{n}/{m}_v{s}.nii.gz") for n in P for s in (1, 2) for m in ("T1", "seg")],
+    "frames of few patients": [
+        ((n, f), f"training/patient{n:03}/patient{n:03}_frame{f:02}{m}.nii.gz")
+        for n in (1, 2)
+        for f in (1, 7, 12)
+        for m in ("", "_gt")
+    ],
     "runs": [((n, s), f"p{n}_{m}_{s}.nii.gz") for n in P for s in (1, 2) for m in ("T1", "seg")],
     "numbers in numbers": [((n, s), f"{n}/{s}/{m}.nii.gz") for n in P for s in (1, 2, 3) for m in MODALITIES],
     "time points named as T1": [((n, s), f"P{n}/{s}/{m}.nii.gz") for n in P for s in ("t0", "t1") for m in MODALITIES],
@@ -140,6 +148,35 @@ def test_sessions_of_a_person_have_the_person_as_their_case(name: str) -> None:
     found = proposed(file for _, file in FOLDERS[name])
     assert len({case.entities["case"] for case in found.cases}) == len(P)
     assert len({case.entities["session"] for case in found.cases if case.entities["case"] == "p1"} | {""}) != 2
+
+
+def test_frames_of_few_patients_are_of_the_same_person() -> None:
+    found = proposed(file for _, file in FOLDERS["frames of few patients"])
+    assert {case.entities["case"] for case in found.cases} == {"patient001", "patient002"}
+
+
+@pytest.mark.long(5)
+def test_subjects_of_the_known_data_sets_are_not_mixed(tmp_path: Path) -> None:
+    """Their folders, with real names, are described as if they were unknown."""
+    refused = set()
+    for name, make in EXAMPLES.items():
+        folder = tmp_path / name.replace("/", "_")
+        make(folder)
+        listing = list_folder(folder)
+        if not listing.images:
+            continue
+        owners: dict[str, set[str]] = {}
+        for subject in open_dataset(folder, name).subjects:
+            for file in (*subject.files, *subject.raters.values()):
+                owners.setdefault(file.relative_to(folder).as_posix(), set()).add(subject.id)
+        try:
+            content = propose(listing)
+        except DatasetError:
+            refused.add(name)
+            continue
+        for case in assign(parse_description("test", content), listing).cases:
+            assert len({frozenset(owners[file]) for file in case.files if file in owners}) <= 1, f"{name}: {case.files}"
+    assert refused <= {"covid19-ct"}
 
 
 def test_sites_tell_persons_of_the_same_number_apart() -> None:
