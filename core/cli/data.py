@@ -159,18 +159,20 @@ def _changes(args: argparse.Namespace, described: DescribedFolder) -> dict[str, 
     for key in ("modalities", "colours"):
         if getattr(args, key):
             changes[key] = dict(_pair(key, text) for text in getattr(args, key))
+    if args.labels and described.content.get("dicom"):
+        changes = {"classes": None, "colours": None} | changes  # not those of segments
     if args.classes:
         labels = changes.get("labels", described.content.get("labels", ""))
         named = "{label" in str(labels) or bool(described.content.get("dicom") and not labels)
         changes["classes"] = parse_classes(args.classes, masks=named)
-        if described.content.get("dicom") and not args.colours:
+        if described.content.get("dicom") and not (labels or args.colours):
             kept = described.content.get("colours", {}).items()
             changes["colours"] = {n: c for n, c in kept if n in changes["classes"]} or None
     return changes | {k: getattr(args, k) for k in ("ignore", "id", "rater", "overlap") if getattr(args, k)}
 
 
 def _pair(key: str, text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
+    name, equals, value = text.rpartition("=")  # a description of a series may hold one
     if not equals or not name.strip() or not value.strip():
         raise DatasetError(f"{key}: expected TEXT=NAME, got {text!r}")
     return name.strip(), value.strip()

@@ -131,6 +131,24 @@ def test_series_of_dicom_studies_are_named_as_modalities(empty_app: Path, monkey
     dataset = open_dataset(folder)
     assert (dataset.layout, dataset.modalities, dataset.ids) == ("saved", ("FLAIR", "T1"), ("p1", "p2"))
 
+    for n in (1, 2):
+        write_nifti(folder / f"p{n}_maske.nii.gz", (head(n)[1] > 0) * np.uint8(7), np.eye(4))
+    commands: list[list[str]] = []
+    monkeypatch.setattr(jobs, "start", lambda folder, arguments: commands.append(arguments))
+    click(app, "File names")
+    (field,) = (f for f in app.text_input if f.label == "Label maps of another format")
+    field.set_value("{case}_maske.nii.gz").run()
+    click(app, "Read the label values")
+    report = Path(commands[0][commands[0].index("--report") + 1])
+    report.parent.mkdir(parents=True)
+    assert main(commands[0]) == 0
+    app.run()
+    assert not app.exception and "Saved as: background, label 7" in texts(app)
+    click(app, "Save")
+    dataset = open_dataset(folder)
+    assert (dataset.modalities, dataset.labels.raw_values) == (("FLAIR", "T1"), (0, 7))
+    assert [s.label.name for s in dataset.subjects if s.label] == ["p1_maske.nii.gz", "p2_maske.nii.gz"]
+
 
 def test_patterns_that_contradict_each_other_cannot_be_saved(empty_app: Path) -> None:
     folder = write_heads(empty_app / "heads", 3)

@@ -13,8 +13,9 @@ from ui.shared.paths import cache_root
 
 def report_folder(path: Path, content: Mapping[str, Any]) -> Path:
     """The folder of the report on the label maps of a folder; it changes with the patterns of its files."""
-    texts = [pattern_lines(content[name]).splitlines() for name in ("images", "labels")]
-    return cache_root() / "file_names" / hashes.short_hash(f"{path}\n{texts}")
+    texts = [pattern_lines(content.get(name, "")).splitlines() for name in ("images", "labels")]
+    series = f"\n{content.get('modalities')}" if content.get("dicom") else ""
+    return cache_root() / "file_names" / hashes.short_hash(f"{path}\n{texts}{series}")
 
 
 def start(path: Path, content: Mapping[str, Any], folder: Path) -> None:
@@ -23,11 +24,16 @@ def start(path: Path, content: Mapping[str, Any], folder: Path) -> None:
     Parameters
     ----------
     path : Path. Folder of the data set.
-    content : mapping. Its description, with patterns of images and labels.
+    content : mapping. Its description, with patterns of label maps, and of images if these are not DICOM.
     folder : Path. As of :func:`report_folder`.
     """
     # Each in one word with its flag, as a pattern may begin with "-".
-    flags = [f"--pattern={p}" for p in _plain(content["images"])] + [f"--labels={p}" for p in _plain(content["labels"])]
+    flags = [f"--labels={p}" for p in _plain(content["labels"])]
+    if content.get("dicom"):
+        named = content.get("modalities", {}).items()
+        flags = ["--from=dicom", *flags, *(f"--modalities={text}={name}" for text, name in named)]
+    else:
+        flags = [*(f"--pattern={p}" for p in _plain(content["images"])), *flags]
     report = ["--json", "--progress", "--report", str(folder / jobs.REPORT)]
     jobs.start(folder, ["data", "describe", str(path), *flags, *report])
 

@@ -93,8 +93,8 @@ def _show_fields(path: Path, start: dict[str, Any]) -> None:
     key = f"file_names.{hashes.short_hash(str(path))}"
     try:
         if start.get("dicom"):
-            _explain_dicom()
-            content = _edit_modalities(dict(start), describe(path, start), key)
+            content = _edit_dicom(start, key)
+            content = _edit_modalities(content, describe(path, content), key)
             found = describe(path, content)
             _show_cases(found)
         else:
@@ -109,14 +109,22 @@ def _show_fields(path: Path, start: dict[str, Any]) -> None:
     _save_buttons(path, content, found, key)
 
 
-def _explain_dicom() -> None:
-    """Render what is read of DICOM files."""
+def _edit_dicom(start: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Render what is read of DICOM files, and the field of label maps in other files; the description with them."""
     st.header("What do the files hold?", anchor=False)
     st.caption(
         "DICOM series, and the segmentations and contours of them, are matched by what their headers state. A study is "
         "one case with a series of each modality; series in other coordinates than the labelled one are not read. "
         "Names are kept with the settings of this program; the folder is not written to."
     )
+    labels = st.text_input(
+        "Label maps of another format",
+        pattern_lines(start.get("labels", "")),
+        key=f"{key}.labels",
+        placeholder="labels/{case}_seg.nii.gz",
+        help="A pattern in which {case} is the id of a case; empty: SEG and RTSTRUCT are read",
+    )
+    return _with_labels(start, labels)
 
 
 def _edit_patterns(start: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -166,10 +174,16 @@ def _start(path: Path, layout: str) -> dict[str, Any]:
 
 def _with_patterns(start: Mapping[str, Any], images: str, labels: str) -> dict[str, Any]:
     """The description with the patterns of the two fields; names that belong to others are left out."""
-    content = {**start, "images": parse_pattern_lines(images), "labels": parse_pattern_lines(labels)}
+    content = {**start, "images": parse_pattern_lines(images)}
     if images.strip() != pattern_lines(start["images"]):
         content.pop("modalities", None)
         content.pop("id", None)
+    return _with_labels(content, labels)
+
+
+def _with_labels(start: Mapping[str, Any], labels: str) -> dict[str, Any]:
+    """The description with other patterns of label maps; names that belong to others are left out."""
+    content = {**start, "labels": parse_pattern_lines(labels)}
     if labels.strip() != pattern_lines(start.get("labels", "")):
         for name in ("classes", "colours", "ignore", "regions", "tables", "freesurfer", "rater"):
             content.pop(name, None)
