@@ -164,5 +164,5 @@ def test_a_description_of_series_by_their_code_is_read_as_before(tmp_path: Path)
     ],
 )  # fmt: skip
 def test_modality_of_a_description(description: str, expected: str) -> None:
-    series = DicomSeries("1", "2", "3", "MR", description, "p", 1, "f", 1, "x")
+    series = DicomSeries("1", "2", "3", "MR", description, "p", 1, "f", 1, ("x",))
     assert modality_of(series) == expected
