@@ -28,7 +28,8 @@ def random_folder(seed: int) -> dict[str, Subject]:
     choose = random.Random(seed)
     style = choose.choice(CASES)
     names = [style.format(n) for n in range(1, choose.choice((5, 8, 12)))]
-    sites, sessions, modalities, labels, path = map(choose.choice, (SITES, SESSIONS, MODALITIES, LABELS, PATHS))
+    sites, sessions = choose.choice(SITES), choose.choice(SESSIONS)
+    modalities, labels, path = choose.choice(MODALITIES), choose.choice(LABELS), choose.choice(PATHS)
     separator, lacking = choose.choice("_-"), choose.choice((0, 0.15))
     found: dict[str, Subject] = {}
     for subject in _subjects(choose, sites, names, sessions):

@@ -113,7 +113,7 @@ class FoundFiles:
             self.notes.append(f"{copies} segmentations or contours are copies of others and are not read again")
         for files in alike.values():
             owner = self._owner(files[0][1]) if len(files) > 1 else None
-            yield files[0] if owner is None else min(files, key=lambda item, path=owner.path: _distance(item[0], path))
+            yield files[0] if owner is None else _nearest(files, owner.path)
 
     def _warn_of_versions(self) -> None:
         """Warn of label maps of one series that have the same UID, but not the same content."""
@@ -155,6 +155,11 @@ def _series_of(folder: str, index: FolderIndex) -> Iterator[FoundSeries]:
             continue
         name = re.sub(r"[^\w.-]+", "_", series.description).strip("_") or series.modality
         yield FoundSeries(_join(folder, series.file), series, (*parts, f"{series.number}_{name}"))
+
+
+def _nearest(files: Sequence[tuple[str, LabelObject]], path: str) -> tuple[str, LabelObject]:
+    """The file that is nearest to a path."""
+    return min(files, key=lambda item: _distance(item[0], path))
 
 
 def _distance(file: str, folder: str) -> tuple[int, str]:
