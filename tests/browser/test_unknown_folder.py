@@ -3,6 +3,7 @@ files is mended by a click, and a run trains."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_unknown_folder_is_described_named_and_trained_on(
     expect(page.get_by_text("Not ready for training: 1 error.")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("expected finite intensities")).to_contain_text("P002")
     page.get_by_role("button", name="Read NaN as 0").click()
-    expect(page.get_by_text("Ready for training").first).to_be_visible(timeout=120_000)
+    expect(page.get_by_text(re.compile("^Ready for training")).first).to_be_visible(timeout=120_000)
     monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(server.checkpoints))
     dataset = open_dataset(folder)
     assert [(c.raw, c.name) for c in dataset.labels.classes] == [(0, "background"), (3, "blob")]

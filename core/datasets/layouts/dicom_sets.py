@@ -105,7 +105,8 @@ def _chosen(found: FoundFiles) -> list[FoundSeries]:
     unread = [s.path for s in found.series.values() if not s.labels and s not in others]
     if unread:
         found.notes.append(
-            f"{len(unread)} further series have no segmentation or contours and are not read: {format_list(unread, 3)}"
+            f"{len(unread)} further series have no segmentation or contours and are not read: "
+            f"{format_list(unread, 3)}; data describe, or File names on Data, reads series of a study as modalities"
         )
     return labelled + others
 
