@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from core.cli import review_calibration, review_epochs
+from core.cli import review_calibration, review_epochs, review_surfaces
 from core.cli.arguments import add_checkpoints, add_data, add_json, add_progress
 from core.cli.help_format import HelpFormatter
 from core.cli.kept_predictions import add_data_reading, add_kept_model, open_kept_model
@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_progress(analyse)
     review_calibration.add_arguments(add("calibration", review_calibration.run, review_calibration.HELP))
     review_epochs.add_arguments(add("epochs", review_epochs.run, review_epochs.HELP))
+    review_surfaces.add_arguments(add("surfaces", review_surfaces.run, review_surfaces.HELP))
     compare = add("compare", _compare, "compare two models on the cases that both have segmented, with a paired test")
     compare.add_argument("run", metavar="A", help="a run, a checkpoint file or an ensemble")
     compare.add_argument("other", metavar="B", help="another one")

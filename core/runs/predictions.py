@@ -9,6 +9,7 @@ the checkpoints root:
 ``<subject>.nii.gz``                                label map in the geometry and orientation of the subject's image
 ``disagreement/<subject>.nii.gz``                   where the members of an ensemble disagree, in percent
 ``maps/<subject>/``                                 uncertainty and probabilities (:mod:`core.runs.kept_maps`)
+``surfaces/<subject>.bin``                          surfaces of the classes (:mod:`core.runs.kept_surfaces`)
 ``<subject>.json``                                  record: scores and origin; without it there is no prediction
 ==================================================  ================================================================
 
@@ -206,11 +207,22 @@ def read_prediction(root: Path, checkpoint: Path, dataset: Dataset, subject: str
     CheckpointError
         If the checkpoint cannot be read.
     """
-    record = predictions_folder(root, checkpoint, dataset.path) / f"{_file_name(subject)}.json"
+    record = predictions_folder(root, checkpoint, dataset.path) / f"{safe_file_name(subject)}.json"
     if not record.is_file():
         return None
     prediction = _read(record, CurrentState(read_metadata(checkpoint), dataset.path, dataset))
     return prediction if prediction is not None and prediction.subject == subject else None
+
+
+def safe_file_name(subject: str) -> str:
+    """A file name for any subject id: the id where it is a safe file name, else percent-encoded, shortened if long."""
+    if _SAFE.fullmatch(subject) and len(subject) <= MAX_NAME_LENGTH:
+        return subject
+    text = quote(subject, safe="", errors="surrogatepass").replace("~", "%7E")
+    text = "%2E" + text[1:] if text.startswith(".") else text
+    if len(text) > MAX_NAME_LENGTH:
+        text = f"{text[:MAX_NAME_LENGTH]}%-{hashlib.sha256(subject.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    return text
 
 
 def _store(folder: Path, content: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
@@ -219,7 +231,7 @@ def _store(folder: Path, content: Mapping[str, Any], write: Callable[[Path], Non
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be created: {error.strerror or error}; nothing was written") from error
-    name = _file_name(content["subject"])
+    name = safe_file_name(content["subject"])
     file, record = folder / f"{name}.nii.gz", folder / f"{name}.json"
     with locked(folder / files.LOCK, timeout_s=60):
         try:
@@ -237,7 +249,7 @@ def _read(path: Path, current: CurrentState) -> Prediction | None:
     file = path.with_suffix(".nii.gz")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["version"] != RECORD_VERSION or _file_name(record["subject"]) != path.stem or not file.is_file():
+        if record["version"] != RECORD_VERSION or safe_file_name(record["subject"]) != path.stem or not file.is_file():
             return None
         made_by = dict(record["checkpoint"])
         return Prediction(
@@ -282,17 +294,6 @@ def _mean_disagreement(result: SubjectPrediction) -> float | None:
 
 def _disagreement_file(label_map: Path) -> Path:
     return label_map.parent / DISAGREEMENT / label_map.name
-
-
-def _file_name(subject: str) -> str:
-    """A file name for any subject id: the id where it is a safe file name, else percent-encoded, shortened if long."""
-    if _SAFE.fullmatch(subject) and len(subject) <= MAX_NAME_LENGTH:
-        return subject
-    text = quote(subject, safe="", errors="surrogatepass").replace("~", "%7E")
-    text = "%2E" + text[1:] if text.startswith(".") else text
-    if len(text) > MAX_NAME_LENGTH:
-        text = f"{text[:MAX_NAME_LENGTH]}%-{hashlib.sha256(subject.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
-    return text
 
 
 def _slug(text: str) -> str:

@@ -1,0 +1,165 @@
+"""Surfaces that are kept beside a stored prediction (:mod:`core.evaluation.surface_file`).
+
+``surfaces/<subject>.bin`` in the folder of the predictions holds the surfaces of the reference and of the prediction,
+with a key made of the content of both: it is of no use once one of them is another, and is then made again. The oldest
+files are removed where all of a folder take more than ``MAX_BYTES``. Two processes may write at the same time: files
+are replaced whole, and those of the same content are equal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core.datasets import Dataset
+from core.errors import RunError, VolumeError
+from core.evaluation.compared_subject import ComparedSubject, read_compared
+from core.evaluation.surface_file import VERSION, SurfaceFile, SurfaceFileError, decode, encode
+from core.evaluation.surface_meshes import StepsCallback, Structure, case_surfaces, faces_per_surface, structures_of
+from core.evaluation.surface_picture import surface_picture
+from core.files import atomic_write
+from core.imaging.mesh_files import MeshCaption, encode_ply, encode_stl
+from core.labels import LabelSpace
+from core.regions import RegionSpace
+from core.runs.predictions import Prediction, safe_file_name
+
+FOLDER = "surfaces"
+MAX_BYTES = 2**30  # of all surfaces of a data set by a model
+
+
+@dataclass(frozen=True)
+class KeptSurfaces:
+    """Surfaces in a file.
+
+    Attributes
+    ----------
+    file : Path.
+    content : SurfaceFile.
+    """
+
+    file: Path
+    content: SurfaceFile
+
+
+def keep_surfaces(
+    dataset: Dataset,
+    labels: LabelSpace,
+    regions: RegionSpace | None,
+    kept: Prediction,
+    progress: StepsCallback | None = None,
+) -> KeptSurfaces:
+    """The surfaces of a case, made and kept unless they are kept already.
+
+    Parameters
+    ----------
+    dataset : Dataset. The data set of the case.
+    labels : LabelSpace. Classes of the prediction.
+    regions : RegionSpace or None. Unions of classes that get surfaces too.
+    kept : Prediction. The kept prediction.
+    progress : callable, optional. Called with (structures done, all structures).
+
+    Raises
+    ------
+    UserError
+        If a file of the case cannot be read, or the surfaces cannot be written.
+    """
+    compared = read_compared(dataset, kept.subject, labels, kept.file)
+    structures = structures_of(compared, regions)
+    file, key = surfaces_file(kept.file), _key(compared, structures)
+    found = read_surfaces(file)
+    if found is not None and found.content.key == key:
+        return found
+    surfaces = case_surfaces(compared, structures, progress)
+    content = encode(surfaces, key, surface_picture(surfaces))
+    try:
+        file.parent.mkdir(exist_ok=True)
+        atomic_write(file, content)
+    except OSError as error:
+        raise RunError(f"{file}: cannot be written: {error.strerror or error}; make room there") from error
+    _prune(file)
+    return KeptSurfaces(file, decode(content))
+
+
+def surfaces_file(label_map: Path) -> Path:
+    """The file of the surfaces of the prediction whose label map is given; it need not exist."""
+    return label_map.parent / FOLDER / f"{label_map.name.removesuffix('.nii.gz')}.bin"
+
+
+def read_surfaces(file: Path) -> KeptSurfaces | None:
+    """The surfaces in a file; ``None`` where there are none that this version reads."""
+    try:
+        return KeptSurfaces(file, decode(file.read_bytes()))
+    except (OSError, SurfaceFileError):
+        return None
+
+
+def write_meshes(found: SurfaceFile, folder: Path, ending: str, subject: str) -> list[Path]:
+    """Write each surface as a file of its own, ``SUBJECT-CLASS-reference.stl``.
+
+    Parameters
+    ----------
+    found : SurfaceFile. The surfaces.
+    folder : Path. Created if missing.
+    ending : str. ".stl" or ".ply".
+    subject : str. Id of the case, for names and titles.
+
+    Returns
+    -------
+    list of Path. The files, in the order of the surfaces.
+
+    Raises
+    ------
+    VolumeError
+        If one cannot be written.
+    """
+    surfaces, written = found.surfaces, []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for surface in surfaces.surfaces:
+            structure = surfaces.structures[surface.structure]
+            side = "reference" if surface.side == "truth" else "prediction"
+            caption = MeshCaption(f"{subject} {structure.name} {side}", surfaces.oriented, structure.colour)
+            path = folder / f"{safe_file_name(subject)}-{safe_file_name(structure.name)}-{side}{ending}"
+            if ending == ".stl":
+                content = encode_stl(surface.mesh, caption)
+            else:
+                content = encode_ply(surface.mesh, caption, surface.distance_mm)
+            atomic_write(path, content)
+            written.append(path)
+    except OSError as error:
+        raise VolumeError(f"{folder}: cannot be written: {error.strerror or error}; choose another folder") from error
+    return written
+
+
+def _key(compared: ComparedSubject, structures: tuple[Structure, ...]) -> str:
+    """A hash of all that the surfaces depend on."""
+    geometry = compared.loaded.geometry
+    described = [[s.name, s.colour, s.classes, s.is_region] for s in structures]
+    facts = [VERSION, geometry.shape, geometry.oriented, described, faces_per_surface(len(structures))]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    digest.update(np.ascontiguousarray(geometry.affine, np.float64).tobytes())
+    for index in (compared.truth, compared.prediction):
+        digest.update(b"none" if index is None else np.ascontiguousarray(index).tobytes())
+    return digest.hexdigest()
+
+
+def _prune(newest: Path) -> None:
+    """Remove the oldest files beside this one until all are within the limit."""
+    found = []
+    for file in newest.parent.glob("*.bin"):
+        with contextlib.suppress(OSError):
+            stat = file.stat()
+            found.append((stat.st_mtime, stat.st_size, file))
+    total = sum(size for _, size, _ in found)
+    for _, size, file in sorted(found):
+        if total <= MAX_BYTES:
+            break
+        if file != newest:
+            with contextlib.suppress(OSError):
+                file.unlink()
+            total -= size
