@@ -21,6 +21,7 @@ from ui.review.heat_layers import heat_of
 from ui.review.models_view import show_models
 from ui.review.notes_view import read_notes, show_notes, target
 from ui.review.second_model import SecondModel, choose_second, second_controls, with_second_layer
+from ui.review.surfaces_job import surface_urls
 from ui.review.training import follow_training
 from ui.review.views import FIGURES, MODELS, choose_view, open_case
 from ui.shared import cache
@@ -137,8 +138,11 @@ with picture:
             scene = with_second_layer(scene, second, dataset, metadata.label_space, chosen)
         epochs = read_epochs(model, dataset, chosen)
         scene = with_epoch_layers(scene, epochs, metadata.label_space)
-        findings = findings_url(model.path, dataset, predictions.get(chosen), scene)
-        view.case_viewer(scene, query_params.get(CROSSHAIR), chosen, findings, target())
+        found = view.Found(
+            findings_url(model.path, dataset, predictions.get(chosen), scene),
+            surface_urls(model.path, dataset, metadata, predictions.get(chosen), scene),
+        )
+        view.case_viewer(scene, query_params.get(CROSSHAIR), chosen, found, target())
         view.resampling_note(predictions.get(chosen), scene)
         epochs_controls(epochs, scene.streamed)
     follow_training(model.key, choice.folder)

@@ -20,8 +20,10 @@ from core.paths import project_root
 ROOT = project_root()
 IMPORT_NAMES = {
     "axe-playwright-python": "axe_playwright_python",
+    "fast-simplification": "fast_simplification",
     "pillow": "PIL",
     "pytest-xdist": "xdist",
+    "scikit-image": "skimage",
     "simpleitk": "SimpleITK",
 }
 USED_OTHERWISE = {

@@ -73,7 +73,13 @@ def run(args: argparse.Namespace) -> int:
     for remark in _remarks(args.subject, found):
         print(f"warning: {remark}", file=sys.stderr)
     if args.json:
-        report = {"subject": args.subject, "file": kept.file, "written": written, "surfaces": _described(found)}
+        report = {
+            "subject": args.subject,
+            "file": kept.file,
+            "key": kept.content.key,
+            "written": written,
+            "surfaces": _described(found),
+        }
         print(dumps(report))
         return 0
     print("\n".join(_table(found)))

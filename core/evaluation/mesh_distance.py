@@ -58,7 +58,7 @@ def _to_nearest(points: np.ndarray, corners: np.ndarray, normals: np.ndarray) ->
 def _closest(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     """The nearest points of triangles, shapes (..., 3) and (..., corner, 3).
 
-    Ericson, Real-Time Collision Detection (2005), 5.1.5: the nearest corner, edge or inner point by the Voronoi regions.
+    Ericson, Real-Time Collision Detection (2005), 5.1.5: the nearest corner, edge or inner point by Voronoi regions.
     """
     a, b, c = (corners[..., n, :] for n in range(3))
     ab, ac = b - a, c - a

@@ -91,11 +91,8 @@ def decode(content: bytes) -> SurfaceFile:
     SurfaceFileError
         If it is damaged, or of another version.
     """
-    header, start = read_header(content)
+    header, start, end = read_header(content)
     try:
-        end = start + int(header["scene_bytes"])
-        if len(content) != end + int(header["picture_bytes"]):
-            raise SurfaceFileError("expected the surfaces and their picture, found another length")
         structures = tuple(
             Structure(s["name"], s["colour"], tuple(s["classes"]), bool(s["is_region"])) for s in header["structures"]
         )
@@ -106,8 +103,8 @@ def decode(content: bytes) -> SurfaceFile:
     return SurfaceFile(str(header["key"]), found, content[:end], content[end:])
 
 
-def read_header(content: bytes) -> tuple[dict[str, Any], int]:
-    """The header of a file, and where its arrays begin; errors as for :func:`decode`."""
+def read_header(content: bytes) -> tuple[dict[str, Any], int, int]:
+    """The header of a file, where its arrays begin, and where its picture does; errors as for :func:`decode`."""
     first = len(MAGIC) + 4
     if content[: len(MAGIC)] != MAGIC or len(content) < first:
         raise SurfaceFileError(f"expected surfaces of version {VERSION}, found other content")
@@ -118,7 +115,15 @@ def read_header(content: bytes) -> tuple[dict[str, Any], int]:
         raise SurfaceFileError("expected a header, found damaged text") from error
     if not isinstance(header, dict):
         raise SurfaceFileError("expected a header, found other text")
-    return header, first + length
+    start = first + length
+    try:
+        end = start + int(header["scene_bytes"])
+        complete = len(content) == end + int(header["picture_bytes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise SurfaceFileError(f"expected a header of version {VERSION}, found another one: {error}") from error
+    if not complete:
+        raise SurfaceFileError("expected the surfaces and their picture, found another length")
+    return header, start, end
 
 
 def _encode_surface(surface: Surface, arrays: list[bytes]) -> dict[str, Any]:

@@ -57,8 +57,8 @@ class Surface:
     structure : int. Index of the structure.
     side : str. "truth" or "prediction".
     mesh : Mesh. In mm.
-    distance_mm : ndarray, float32, shape (vertices,), or None. Signed distances to the other surface; ``None`` without a
-        second segmentation.
+    distance_mm : ndarray, float32, shape (vertices,), or None. Signed distances to the other surface; ``None`` without
+        a second segmentation.
     volume_ml : float. Volume of the voxels.
     coarsening, left_out : as in :class:`core.imaging.mesh.MaskMesh`.
     """
@@ -140,9 +140,7 @@ def case_surfaces(
             other = found.get(SIDES[1 - SIDES.index(side)])
             distance = None if len(sides) < 2 else _distances(made.mesh, other, beside_ignored)
             volume_ml = voxels[side] * geometry.voxel_volume_mm3 / 1000
-            surfaces.append(
-                Surface(number, side, made.mesh, distance, volume_ml, made.coarsening, made.left_out)
-            )
+            surfaces.append(Surface(number, side, made.mesh, distance, volume_ml, made.coarsening, made.left_out))
     if progress is not None:
         progress(len(structures), len(structures))
     return CaseSurfaces(tuple(structures), tuple(surfaces), geometry.oriented, compared.truth is not None)

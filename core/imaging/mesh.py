@@ -2,7 +2,7 @@
 
 The surface runs halfway between the centres of the voxels of a mask and their neighbours; beyond the edge of the volume
 there is nothing, so a structure that touches it is closed there. Meshes are closed, and their triangles run
-counter-clockwise when seen from outside, whatever the affine: also where voxel axes are mirrored or not at right angles.
+counter-clockwise when seen from outside, whatever the affine: also where voxel axes are mirrored or sheared.
 
 scikit-image, scipy and fast-simplification are imported on first use.
 """
@@ -208,7 +208,7 @@ def _with_volumes(now: np.ndarray, before: np.ndarray, triangles: np.ndarray, co
         return np.bincount(owner, _signed_volumes(vertices[triangles]), minlength=number)
 
     wanted = volumes(before)
-    for _ in range(3):
+    for _ in range(2):
         corners = now[triangles]
         across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         areas = np.bincount(owner, 0.5 * np.linalg.norm(across, axis=1), minlength=number)

@@ -31,7 +31,7 @@ from ui.shared.progress import progress
 from ui.shared.query_params import query_params
 from ui.shared.state import CASE, CROSSHAIR, LOOK
 from ui.shared.voxel_size import show_warnings, subject_warning
-from ui.viewer.component import Target, ViewerOptions, viewer
+from ui.viewer.component import SurfaceUrls, Target, ViewerOptions, viewer
 from ui.viewer.scenes import Scene
 from ui.viewer.second_prediction import LAYER as SECOND_PREDICTION
 
@@ -267,6 +267,23 @@ def resampling_note(prediction: Prediction | None, scene: Scene) -> None:
         st.caption(f"Segmented at voxels of {formatting.size(resampled_mm)} mm.")
 
 
+@dataclass(frozen=True)
+class Found:
+    """What is made of a prediction when the viewer asks for it.
+
+    Attributes
+    ----------
+    findings : str. URL of the list of errors; empty for none.
+    surfaces : SurfaceUrls, optional. Surfaces in 3D.
+    """
+
+    findings: str = ""
+    surfaces: SurfaceUrls | None = None
+
+
+NOTHING_FOUND = Found()
+
+
 @contextmanager
 def first_picture() -> Iterator[None]:
     """Show that a picture is to come while the scene of the first case is made; from then on the viewer shows itself
@@ -282,15 +299,18 @@ def first_picture() -> Iterator[None]:
 
 
 @st.fragment
-def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str, target: Target | None = None) -> None:
-    """The viewer with one plane: truth beside prediction and errors, and the list of errors at ``findings``; the URL of
-    the page keeps the position of the crosshair and the look of the viewer."""
+def case_viewer(
+    scene: Scene, crosshair: str | None, subject: str, found: Found = NOTHING_FOUND, target: Target | None = None
+) -> None:
+    """The viewer with one plane: truth beside prediction and errors, and what was found out about them; the URL of the
+    page keeps the position of the crosshair and the look of the viewer."""
     options = ViewerOptions(
         rows=_rows(scene),
         plane=sharpest_plane(scene.grid),
         start=parse_crosshair(crosshair, scene),
         dice_strip=True,
-        findings=findings,
+        findings=found.findings,
+        surfaces=found.surfaces,
         look=query_params.get(LOOK, ""),
         name=subject,
         target=target,

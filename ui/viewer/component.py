@@ -14,6 +14,7 @@ from typing import Any
 import streamlit as st
 
 from core.evaluation.error_map import ERROR_KINDS
+from core.evaluation.surface_meshes import DISTANCE_COLOURS, NO_DISTANCE_COLOUR, RANGE_MM, RANGES_MM
 from core.types import Plane, VoxelIndex
 from ui.shared.component import component
 from ui.viewer.scenes import Scene
@@ -44,6 +45,9 @@ SCRIPTS = (
     "look.js",
     "thumbnail.js",
     "findings.js",
+    "surface_scene.js",
+    "surface_gl.js",
+    "surfaces.js",
     "picture.js",
     "full_screen.js",
     "wheel.js",
@@ -55,7 +59,13 @@ SCRIPTS = (
 
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 
-CONSTANTS = {"ERROR_KINDS": [asdict(kind) for kind in ERROR_KINDS]}
+CONSTANTS = {
+    "ERROR_KINDS": [asdict(kind) for kind in ERROR_KINDS],
+    "DISTANCE_COLOURS": DISTANCE_COLOURS,
+    "NO_DISTANCE_COLOUR": NO_DISTANCE_COLOUR,
+    "DISTANCE_RANGES_MM": RANGES_MM,
+    "DISTANCE_RANGE_MM": RANGE_MM,
+}
 
 _mount = component("viewer", Path(__file__).parent, SCRIPTS, ("viewer.css",), CONSTANTS)
 
@@ -75,6 +85,20 @@ class Target:
 
 
 @dataclass(frozen=True)
+class SurfaceUrls:
+    """Surfaces of reference and prediction in 3D, made and fetched when they are first shown.
+
+    Attributes
+    ----------
+    url : str. URL of the surfaces (:mod:`core.evaluation.surface_file`, without the picture).
+    picture : str. URL of their picture, PNG, for a browser without WebGL 2.
+    """
+
+    url: str
+    picture: str
+
+
+@dataclass(frozen=True)
 class ViewerOptions:
     """Initial display of a viewer.
 
@@ -89,6 +113,7 @@ class ViewerOptions:
     height : int, optional. Height of a row of panes in pixels; by default as the width allows.
     findings : str. URL of what is wrong with the prediction (:class:`core.evaluation.findings.Findings` as JSON), which
         is listed below the panes; empty for no list. It is fetched after the volumes.
+    surfaces : SurfaceUrls, optional. Surfaces that can be shown beside the panes.
     dice_strip : bool. Whether Dice per slice is shown below the panes (needs truth and prediction).
     look : str. Look of a viewer (:attr:`Settled.look`) that is opened for the first time.
     crosshair : bool. Whether the crosshair is shown at first.
@@ -104,6 +129,7 @@ class ViewerOptions:
     start: VoxelIndex | None = None
     height: int | None = None
     findings: str = ""
+    surfaces: SurfaceUrls | None = None
     dice_strip: bool = False
     look: str = ""
     crosshair: bool = True
@@ -158,6 +184,7 @@ def viewer(scene: Scene, key: str, options: ViewerOptions | None = None, *, repo
         "start": options.start,
         "height": options.height,
         "findings": options.findings,
+        "surfaces": asdict(options.surfaces) if options.surfaces is not None else None,
         "diceStrip": options.dice_strip,
         "crosshair": options.crosshair,
         "name": options.name,

@@ -40,8 +40,9 @@ class FullScreen {
 
   // Height that is left for the panes, in CSS pixels.
   get height() {
-    const { root, stage } = this.viewer, style = getComputedStyle(root);
-    const others = [...root.children].filter((child) => child !== stage && !child.hidden);
+    const { root, place, surfaces } = this.viewer, style = getComputedStyle(root);
+    const others = [...root.children].filter((child) => child !== place && !child.hidden);
+    if (!place.classList.contains("beside") && !surfaces.root.hidden) others.push(surfaces.root);
     const taken = others.reduce((sum, child) => {
       const { marginTop, marginBottom } = getComputedStyle(child);
       return sum + child.offsetHeight + parseFloat(marginTop) + parseFloat(marginBottom);

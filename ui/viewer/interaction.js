@@ -212,6 +212,7 @@ class Interaction {
       m: () => this.setChannel((this.settings.channel + 1) % this.data.channels.length),
       s: () => this.toggleFull(),
       t: () => this.compare.blink(),
+      3: () => this.surfaces.toggle(),
       u: () => this.maps.next(event.shiftKey ? -1 : 1),
       ",": this.epochs.rows.length && (() => this.epochs.step(-1)),
       ".": this.epochs.rows.length && (() => this.epochs.step(1)),

@@ -21,6 +21,7 @@ function lookOf(viewer) {
     hide: listed([...s.hidden].filter((name) => [...viewer.classes, viewer.ignore].some((c) => c?.name === name))),
     errors: listed(s.hiddenErrors),
     colours: s.errorColouring === "kind" ? "" : s.errorColouring,
+    surfaces: viewer.surfaces.look,
     compare: s.compare === "blink" ? "" : s.compare,
     epoch: viewer.epochs.isShown ? listed([viewer.epochs.titleOf(EPOCH)]) : "",
     pair: (s.comparedPair ?? "reference") === "reference" ? "" : s.comparedPair,
@@ -51,6 +52,7 @@ function applyLook(viewer, text) {
   for (const { name } of ERROR_KINDS) if (given.errors?.includes(name)) s.hiddenErrors.add(name);
   if (given.epoch?.length) [s.epoch] = given.epoch;
   one(LOOK_COLOURINGS, given.colours, (by) => { s.errorColouring = by; });
+  viewer.surfaces.look = given.surfaces ?? "";
   one(LOOK_COMPARE, given.compare, (mode) => { s.compare = mode; });
   one(new Set(Object.keys(COMPARED_PAIRS)), given.pair, (pair) => { s.comparedPair = pair; });
 }

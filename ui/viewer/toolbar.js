@@ -14,6 +14,7 @@ const KEYS = [
   ["E, Shift + E", "next or previous error of the list below the panes, from anywhere on the page"],
   ["U, Shift + U", "next or previous map: uncertainty, probability of a class, or none"],
   [", .", "the epoch before or after, where kept epochs of the run have segmented the case"],
+  ["3", "surfaces in 3D beside the panes, or not"],
   ["T", "blink: reference and prediction in turn in one pane"],
   ["[ ]", "move the line of swipe, which can also be dragged"],
   ["space bar", "play the slices of the active plane, or stop"],
@@ -100,6 +101,7 @@ class Toolbar {
   // Controls that move into the menu where the row is full, the last first.
   buildTools(maps) {
     const v = this.viewer, s = v.settings, tools = [];
+    if (v.surfaces.offered) tools.push(["Surfaces", switchGroup("Surfaces", [["3D", "3D"]], () => (v.surfaces.isOn ? ["3D"] : []), () => v.surfaces.toggle(), true)]);
     if (maps.length) tools.push(["Maps", switchGroup("Show maps", maps.map((name) => [name, name]), () => v.rows.map((row) => v.scene.heat.groupOf(row)), (name) => v.maps.toggle(name), true)]);
     if (!v.touched) {
       const marks = switchGroup("Marks", [["crosshair", "crosshair"]], () => (s.crosshair ? ["crosshair"] : []), () => v.set("crosshair", !s.crosshair), true);

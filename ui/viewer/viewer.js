@@ -57,7 +57,10 @@ class Viewer extends Rows {
     this.stage.append(this.notice);
     this.controls.append(this.toolbar.root, this.toolbar.help, this.legend.root);
     this.findings = new Findings(this);
-    this.root.replaceChildren(this.controls, this.stage, this.tools.result, this.readout.root, this.strip.root, this.findings.root);
+    this.surfaces = new Surfaces(this);
+    this.place = element("div", "views");
+    this.place.append(this.stage, this.surfaces.root);
+    this.root.replaceChildren(this.controls, this.place, this.tools.result, this.readout.root, this.strip.root, this.findings.root);
     this.rendered = 0; // number of rendered frames
     this.revision = 0; // counts all changes except of crosshair, slice and placement
     this.listen();
@@ -73,6 +76,7 @@ class Viewer extends Rows {
     this.wheel.close();
     this.fullScreen.close();
     this.findings.close();
+    this.surfaces.close();
     this.cine.stop();
     this.epochs.stop();
     this.scene?.heat.close();
@@ -180,6 +184,7 @@ class Viewer extends Rows {
     this.readout.build();
     this.findings.show(this.data.findings ?? "");
     this.tools.renew();
+    this.surfaces.show();
     this.layout();
     this.goToTarget();
   }
@@ -306,6 +311,7 @@ class Viewer extends Rows {
     if (!planes.includes(this.active)) this.active = planes[0];
     const same = panes.length === this.panes.length && panes.every((pane, n) => pane === this.panes[n]);
     this.panes = panes;
+    this.surfaces.place(planes.length === 1 ? rows.length : planes.length);
     const { paddingLeft, paddingRight } = getComputedStyle(this.stage);
     const width = this.stage.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
     if (width < 40) return;
@@ -350,6 +356,7 @@ class Viewer extends Rows {
     this.strip.render();
     this.readout.render();
     this.findings.render();
+    this.surfaces.render();
     this.rendered += 1;
     this.root.dataset.voxel = this.voxel.join(",");
     this.root.dataset.drawn = String(this.rendered);

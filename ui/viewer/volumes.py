@@ -52,7 +52,7 @@ class _VolumeResponse(FileResponse):
 
 
 Turn: TypeAlias = Callable[[], contextlib.AbstractContextManager[object]]
-_Maker: TypeAlias = tuple[Callable[[], bytes], Turn]
+_Maker: TypeAlias = tuple[Callable[[], bytes], Turn, Callable[[], None] | None]
 
 _secret = secrets.token_bytes(32)
 _published: dict[str, Path] = {}
@@ -135,7 +135,9 @@ def publish_intensities(name: str, make: Callable[[], bytes]) -> str:
     return PREFIX + token
 
 
-def publish_on_request(name: str, make: Callable[[], bytes], turn: Turn = heavy_work) -> str:
+def publish_on_request(
+    name: str, make: Callable[[], bytes], turn: Turn = heavy_work, stop: Callable[[], None] | None = None
+) -> str:
     """Publish a volume that is made when it is asked for, and cached then.
 
     Parameters
@@ -144,6 +146,7 @@ def publish_on_request(name: str, make: Callable[[], bytes], turn: Turn = heavy_
     make : callable. Returns its bytes; an error that a user can cause is the answer to the request, and so is
         :class:`Pending`, after which it is asked for again.
     turn : callable. Returns the context in which it is made, which limits how much is made at a time.
+    stop : callable, optional. Ends what computes it, after :class:`Pending`, when a browser asks for that.
 
     Returns
     -------
@@ -152,7 +155,7 @@ def publish_on_request(name: str, make: Callable[[], bytes], turn: Turn = heavy_
     content, token = place(name, COMPRESSED)
     with _lock:
         _published[token] = content
-        _makers[token] = make, turn
+        _makers[token] = make, turn, stop
         _makers.move_to_end(token)
         while len(_makers) > MAX_MAKERS:
             _makers.popitem(last=False)
@@ -181,7 +184,11 @@ def volume(request: Request) -> Response:
     With ``?at=<number>,<number>``: the intensities of these numbers, little-endian float32; 400 for a number that
     does not exist. 422 with the reason where a volume of :func:`publish_on_request` cannot be made, and 202 with
     ``{"progress": share}`` while it is computed; with ``?state``, ``{"progress": 1}`` instead of its bytes.
+
+    ``DELETE /api/volumes/<token>``: end what computes it; 204 whether or not anything does.
     """
+    if request.method == "DELETE":
+        return _stop(request.path_params["token"])
     token, asked = request.path_params["token"], request.query_params.get("at")
     with _lock:
         data, file = _in_memory.get(token), _published.get(token)
@@ -214,7 +221,16 @@ def volume(request: Request) -> Response:
     return _VolumeResponse(file, media_type="application/octet-stream", headers=headers)
 
 
-ROUTE = Route("/" + PREFIX + "{token}", volume, methods=["GET"])
+ROUTE = Route("/" + PREFIX + "{token}", volume, methods=["GET", "DELETE"])
+
+
+def _stop(token: str) -> Response:
+    with _lock:
+        maker = _makers.get(token)
+    stop = maker[2] if maker is not None else None
+    if stop is not None:
+        stop()
+    return Response(status_code=204)
 
 
 def _state(progress: float, status: int) -> Response:
@@ -259,7 +275,7 @@ def _make_requested(token: str, content: Path) -> None:
         maker = _makers.get(token)
     if maker is None:
         return
-    make, turn = maker
+    make, turn, _ = maker
     facts = content.with_suffix(".json")
     if _cached(content, facts) is None:
         with one_at_a_time(content):

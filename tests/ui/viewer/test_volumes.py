@@ -83,6 +83,21 @@ def test_volume_on_request_is_made_by_the_first_of_several_requests(monkeypatch:
     assert len(volumes._makers) == 1 and ask(url).status_code == 200, "the first is cached"
 
 
+def test_what_computes_a_volume_is_stopped_when_asked_for() -> None:
+    stopped = []
+
+    def make() -> bytes:
+        raise volumes.Pending(0.25)
+
+    url = volumes.publish_on_request("a", make, stop=lambda: stopped.append(1))
+    answer = ask(url)
+    assert answer.status_code == 202 and answer.body == b'{"progress":0.25}'
+    for token in (url.removeprefix(volumes.PREFIX), "0" * 32):
+        request = Request({"type": "http", "method": "DELETE", "path_params": {"token": token}, "query_string": b""})
+        assert volumes.volume(request).status_code == 204
+    assert stopped == [1]
+
+
 def test_url_does_not_contain_the_name_and_wrong_tokens_are_404() -> None:
     url = volumes.publish("subject-1", lambda: ({}, b"x"))[1]
     assert "subject" not in url

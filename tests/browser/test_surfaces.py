@@ -1,0 +1,195 @@
+"""Surfaces on the Review page in a real browser: made on demand, drawn, turned, cut, linked with the crosshair; a
+picture where there is no WebGL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect
+
+from core.colours import rgb
+from tests.browser.conftest import FLAGS, Server, SharedBrowser
+from tests.support.accessibility import findings
+from tests.support.balls import COLOURS
+from tests.support.quiz_runs import QuizRun
+from tests.support.review_cases import Case, hand_made_case
+from tests.support.viewers import settle, volume_requests, voxel, wait_until_ready
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
+
+MADE_MS = 120_000  # by a process that begins on a busy machine
+WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+WITHOUT_WEBGL = """
+    const plain = HTMLCanvasElement.prototype.getContext;
+    HTMLCanvasElement.prototype.getContext = function (kind, ...all) {
+        return kind.startsWith('webgl') ? null : plain.call(this, kind, ...all);
+    };
+"""
+# Share of the pixels within 40 of a colour up to its brightness, and of those that are not black.
+PIXELS = """(canvas, [red, green, blue]) => {
+    const copy = document.createElement('canvas');
+    copy.width = canvas.width; copy.height = canvas.height;
+    const context = copy.getContext('2d');
+    context.drawImage(canvas, 0, 0);
+    const d = context.getImageData(0, 0, copy.width, copy.height).data;
+    let coloured = 0, drawn = 0;
+    for (let p = 0; p < d.length; p += 4) {
+        const light = Math.max(d[p], d[p + 1], d[p + 2]);
+        if (light < 20) continue;
+        drawn++;
+        const away = [red, green, blue].map((n, c) => Math.abs(d[p + c] - n * light / Math.max(red, green, blue)));
+        if (away[0] + away[1] + away[2] < 40) coloured++;
+    }
+    return [coloured / (d.length / 4), drawn / (d.length / 4)];
+}"""
+
+
+def shifted(truth: np.ndarray) -> np.ndarray:
+    """Class 1 moved to the right by two voxels, class 2 as it is, but for a part that only the prediction has."""
+    prediction = np.where(truth == 2, 2, 0).astype(truth.dtype)
+    prediction[2:][truth[:-2] == 1] = 1
+    return prediction
+
+
+@pytest.fixture
+def case(quiz_server: Server, quiz_run: QuizRun) -> Iterator[Case]:
+    with hand_made_case(quiz_server, quiz_run, shifted) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def webgl(shared_browser: SharedBrowser, chromium_path: str) -> Iterator[Browser]:
+    """A browser that draws with WebGL in software."""
+    shared_browser.get()
+    playwright: Playwright = shared_browser._playwright  # type: ignore[assignment]
+    browser = playwright.chromium.launch(executable_path=chromium_path, args=[*FLAGS, *WEBGL])
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def shown(webgl: Browser) -> Iterator[Page]:
+    """A page that fails the test if one of its scripts raises."""
+    page, errors = webgl.new_page(viewport={"width": 1440, "height": 1000}), []
+    page.set_default_timeout(MADE_MS)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.close()
+    assert errors == []
+
+
+def open_surfaces(page: Page, case: Case) -> Locator:
+    page.goto(case.url)
+    wait_until_ready(page)
+    page.locator("canvas.pane").first.focus()
+    page.keyboard.press("3")
+    return page.locator(".surfaces")
+
+
+def colours(canvas: Locator, colour: str) -> tuple[float, float]:
+    share, drawn = canvas.evaluate(PIXELS, list(rgb(colour)))
+    return share, drawn
+
+
+def test_surfaces_are_drawn_turned_cut_and_share_the_crosshair(shown: Page, case: Case) -> None:
+    requested = volume_requests(shown)
+    surfaces = open_surfaces(shown, case)
+    expect(surfaces).to_have_attribute("data-state", "done", timeout=MADE_MS)
+    canvas = shown.locator("canvas.surface")
+    settle(shown)
+    for colour in COLOURS[1:3]:
+        share, drawn = colours(canvas, colour)
+        assert share > 0.005 and drawn > 0.02, colour
+    expect(canvas).to_have_attribute("aria-label", _containing("bright, dark", "reference and prediction", "front"))
+    expect(surfaces.locator(".caption")).to_contain_text("4 surfaces")
+    assert surfaces.locator(".edge").all_inner_texts() == ["R", "L", "S", "I"]
+    assert findings(shown) == []
+
+    # A click on a surface moves the crosshair to it: to the front of the shifted ball, where the prediction ends.
+    before, fetched = voxel(shown), len(requested)
+    shown.get_by_role("group", name="Classes", exact=True).get_by_role("button", name="dark").click()
+    shown.get_by_role("group", name="Surfaces of").get_by_role("button", name="reference").click()
+    settle(shown)
+    assert colours(canvas, COLOURS[2])[0] < 0.001, "hidden by the legend"
+    box = canvas.bounding_box()
+    assert box is not None
+    points = np.argwhere(case.prediction == 1)
+    for at in _click_until_hit(shown, box):
+        if at != before:
+            break
+    near = np.abs(points - np.array(at)).max(axis=1).min()
+    assert at != before and near <= 1, "the crosshair is at the surface"
+    assert at[1] >= points[:, 1].mean(), "on the side that is seen: the front"
+    expect(surfaces.locator(".caption")).to_contain_text("bright, prediction,")
+
+    # The crosshair in the slices moves the plane; keys turn, cut and colour.
+    drawn_before = str(surfaces.get_attribute("data-drawn"))
+    shown.locator("canvas.pane").first.focus()
+    shown.keyboard.press("ArrowUp")
+    settle(shown)
+    assert int(str(surfaces.get_attribute("data-drawn"))) > int(drawn_before)
+    canvas.focus()
+    view = surfaces.get_attribute("data-view")
+    shown.keyboard.press("ArrowLeft")
+    settle(shown)
+    assert surfaces.get_attribute("data-view") != view
+    expect(canvas).to_have_attribute("aria-label", _containing("turned"))
+    shown.keyboard.press("5")
+    expect(canvas).to_have_attribute("aria-label", _containing("seen from above"))
+    assert surfaces.locator(".edge").all_inner_texts() == ["L", "R", "A", "P"]
+    whole = colours(canvas, COLOURS[1])[0]
+    shown.keyboard.press("c")
+    expect(canvas).to_have_attribute("aria-label", _containing("cut at"))
+    settle(shown)
+    assert colours(canvas, COLOURS[1])[0] < whole, "the half nearer to the viewer is cut away"
+    shown.keyboard.press("v")
+    settle(shown)
+    assert colours(canvas, "#b2182b")[0] + colours(canvas, "#2166ac")[0] > 0.001, "two voxels to the right"
+    expect(shown.get_by_role("img", name="Colours of distances")).to_be_visible()
+    assert len(requested) == fetched, "all without a request"
+    assert findings(shown) == []
+    expect(shown).to_have_url(_containing("surfaces"))
+
+
+def test_surfaces_can_be_stopped_and_made_again(shown: Page, case: Case) -> None:
+    shown.route("**/api/volumes/*?state", lambda route: route.fulfill(status=202, json={"progress": 0.5}))
+    surfaces = open_surfaces(shown, case)
+    expect(surfaces.locator(".notice")).to_contain_text("Making the surfaces: 50 %")
+    with shown.expect_request(lambda request: request.method == "DELETE"):
+        surfaces.get_by_role("button", name="Stop").click()
+    expect(surfaces).to_have_attribute("data-state", "stopped")
+    shown.unroute("**/api/volumes/*?state")
+    shown.route("**/api/volumes/*?state", lambda route: route.fulfill(status=422, body="ball: no memory"), times=1)
+    surfaces.get_by_role("button", name="Make the surfaces").click()
+    expect(surfaces.locator(".notice")).to_contain_text("ball: no memory")
+    surfaces.get_by_role("button", name="Try again").click()
+    expect(surfaces).to_have_attribute("data-state", "done", timeout=MADE_MS)
+
+
+def test_without_webgl_there_is_a_picture(page: Page, case: Case) -> None:
+    page.add_init_script(WITHOUT_WEBGL)
+    surfaces = open_surfaces(page, case)
+    expect(surfaces).to_have_attribute("data-state", "picture", timeout=MADE_MS)
+    picture = page.get_by_role("img", name="Surfaces of bright, dark from the front")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("async image => { await image.decode(); return image.naturalWidth }") > 500
+    expect(surfaces.locator(".caption")).to_contain_text("no WebGL 2")
+    assert findings(page) == []
+
+
+def _click_until_hit(page: Page, box: dict[str, float]) -> Iterator[tuple[int, int, int]]:
+    """Voxels of the crosshair after clicks over the canvas, from its middle outward."""
+    for radius in (0, 0.06, 0.12, 0.18, 0.24, 0.3):
+        for angle in np.linspace(0, 2 * np.pi, 8, endpoint=False) if radius else (0.0,):
+            reach = radius * min(box["width"], box["height"])
+            x = box["x"] + box["width"] / 2 + reach * np.cos(angle)
+            page.mouse.click(x, box["y"] + box["height"] / 2 + reach * np.sin(angle))
+            yield voxel(page)
+
+
+def _containing(*parts: str) -> re.Pattern[str]:
+    """A pattern of texts that contain all parts."""
+    return re.compile("".join(f"(?=.*{re.escape(part)})" for part in parts), re.DOTALL)
