@@ -7,7 +7,7 @@ import numpy as np
 from core.imaging.mesh import Mesh
 
 CANDIDATES = 16  # faces with the nearest centres, of which the nearest one is taken
-BATCH = 20_000  # points at a time: some 70 MB
+BATCH = 4_000  # points at a time: some 60 MB
 TIED = 1e-9  # relative difference of distances to faces that share the nearest edge or corner
 
 

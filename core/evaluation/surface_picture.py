@@ -78,7 +78,7 @@ def surface_picture(found: CaseSurfaces) -> bytes:
     for number, row in enumerate(rows):
         draw.text((8, number * (HEAD + PANEL) + 4), row.title, fill=INK, font=font)
     stream = io.BytesIO()
-    page.save(stream, "PNG", optimize=True)
+    page.save(stream, "PNG")
     return stream.getvalue()
 
 

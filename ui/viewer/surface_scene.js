@@ -74,11 +74,18 @@ class SurfaceCamera {
     this.reset();
   }
 
-  // Look at a box as a whole; `reach` is how far from its centre anything is drawn.
-  frame(low, high, reach) {
-    this.centre = low.map((n, axis) => (n + high[axis]) / 2);
-    this.radius = Math.max(1e-3, Math.hypot(...low.map((n, axis) => high[axis] - n)) / 2);
-    this.reach = Math.max(reach, this.radius);
+  // Look at surfaces as a whole, and at other points in mm that are drawn too.
+  frame(surfaces, others) {
+    const corners = surfaces.flatMap(({ low, size }) => [low, low.map((n, axis) => n + size[axis])]);
+    const end = (pick) => [0, 1, 2].map((axis) => Math[pick](...corners.map((corner) => corner[axis])));
+    const low = end("min"), high = end("max"), centre = low.map((n, axis) => (n + high[axis]) / 2);
+    let farthest = 1e-6;
+    for (const { positions } of surfaces) {
+      for (let p = 0; p < positions.length; p += 3) farthest = Math.max(farthest, (positions[p] - centre[0]) ** 2 + (positions[p + 1] - centre[1]) ** 2 + (positions[p + 2] - centre[2]) ** 2);
+    }
+    this.centre = centre;
+    this.radius = Math.sqrt(farthest);
+    this.reach = Math.max(this.radius, ...others.map((mm) => Math.hypot(...mm.map((n, axis) => n - centre[axis]))));
     this.shift = [0, 0];
   }
 

@@ -4,7 +4,7 @@
 const SURFACE_COLOURINGS = [["class", "class"], ["distance", "distance"]], SURFACE_SIDES = [["truth", "reference"], ["prediction", "prediction"]];
 const REFERENCE_ALPHA = 0.3, CROSS_SHARE = 0.05, CLICK_PX = 4, SURFACE_ZOOM = 1.25, SHIFT_SHARE = 0.1;
 const BESIDE_WIDTH = 620; // of the viewer from which surfaces stand beside one column of panes, pixels
-const SURFACE_KEYS = "Drag or arrow keys turn; Shift and a drag or arrow keys move; + and − zoom; a click or Enter moves the crosshair; 1 to 6 look from a side, 0 resets, C cuts, V changes the colours.";
+const SURFACE_KEYS = "Drag or arrow keys turn; Shift and a drag or arrow keys move; + and − zoom; a click or Enter moves the crosshair; 1 to 6 look from a side, 0 resets, C cuts, I shows the image, V changes the colours.";
 
 class Surfaces {
   constructor(viewer) {
@@ -44,7 +44,7 @@ class Surfaces {
 
   get settings() {
     const { settings } = this.viewer;
-    settings.surfaces ??= { on: false, sides: ["truth", "prediction"], colouring: "class", range: DISTANCE_RANGE_MM, cut: false, structure: "classes" };
+    settings.surfaces ??= { on: false, sides: ["truth", "prediction"], colouring: "class", range: DISTANCE_RANGE_MM, cut: false, slice: false, structure: "classes" };
     return settings.surfaces;
   }
 
@@ -66,13 +66,13 @@ class Surfaces {
 
   // As a part of the look of the viewer, and from it.
   get look() {
-    const { on, colouring, cut } = this.settings;
-    return on ? ["on", ...(colouring === "distance" ? ["distance"] : []), ...(cut ? ["cut"] : [])].join(",") : "";
+    const { on, colouring, cut, slice } = this.settings;
+    return on ? ["on", ...(colouring === "distance" ? ["distance"] : []), ...(cut ? ["cut"] : []), ...(slice ? ["image"] : [])].join(",") : "";
   }
 
   set look(words) {
     const given = words.split(",");
-    if (given[0] === "on") Object.assign(this.settings, { on: true, colouring: given.includes("distance") ? "distance" : "class", cut: given.includes("cut") });
+    if (given[0] === "on") Object.assign(this.settings, { on: true, colouring: given.includes("distance") ? "distance" : "class", cut: given.includes("cut"), slice: given.includes("image") });
   }
 
   // Beside the panes where there is room for both, else below them.
@@ -123,12 +123,10 @@ class Surfaces {
   accept(data, bytes) {
     this.data = data;
     this.bytes = bytes;
-    const corners = data.surfaces.flatMap(({ low, size }) => [low, low.map((n, axis) => n + size[axis])]);
-    if (!corners.length) return this.announce("empty", "Neither the reference nor the prediction has a voxel of any class.");
-    const { grid } = this.viewer, end = (pick) => [0, 1, 2].map((axis) => Math[pick](...corners.map((corner) => corner[axis])));
-    const low = end("min"), high = end("max"), centre = low.map((n, axis) => (n + high[axis]) / 2);
-    const far = [0, 1].flatMap((i) => [0, 1].flatMap((j) => [0, 1].map((k) => surfaceToMm(grid, [i, j, k].map((n, axis) => n * grid.shape[axis] - 0.5)))));
-    this.camera.frame(low, high, Math.max(...far.map((mm) => Math.hypot(...mm.map((n, axis) => n - centre[axis])))));
+    if (!data.surfaces.length) return this.announce("empty", "Neither the reference nor the prediction has a voxel of any class.");
+    const { grid } = this.viewer, ends = [0, 1];
+    const corners = ends.flatMap((i) => ends.flatMap((j) => ends.map((k) => surfaceToMm(grid, [i, j, k].map((n, axis) => n * grid.shape[axis] - 0.5)))));
+    this.camera.frame(data.surfaces, corners);
     this.announce("done", "");
     this.build();
     this.render();
@@ -242,8 +240,8 @@ class Surfaces {
     const line = (axis) => [-1, 1].map((sign) => at.map((n, i) => n + sign * reach * axis[i]));
     this.renderer.draw({
       camera, width, height, layers, cut, stepMm: this.data.step_mm,
-      slice: cut && { corners: rectangle.corners, ...this.slicePicture() },
-      outline: v.settings.crosshair || cut ? rectangle.corners.flatMap((corner, n) => [corner, rectangle.corners[(n + 1) % 4]]) : [],
+      slice: this.settings.slice ? { corners: rectangle.corners, ...this.slicePicture() } : null,
+      outline: v.settings.crosshair || cut || this.settings.slice ? rectangle.corners.flatMap((corner, n) => [corner, rectangle.corners[(n + 1) % 4]]) : [],
       cross: v.settings.crosshair ? [...line(right), ...line(up)] : [],
     });
     camera.letters(v.grid.affine !== null).forEach((letters, n) => { this.edges[n].textContent = letters; });
@@ -273,7 +271,7 @@ class Surfaces {
     }
     if (this.isCompared) parts.push(switchGroup("Colour of surfaces", SURFACE_COLOURINGS, () => s.colouring, refreshed((value) => { s.colouring = value; })));
     if (this.regions.length) parts.push(switchGroup("Classes or a region", [["classes", "classes"], ...this.regions.map(({ name }) => [name, name])], () => (this.regions.some(({ name }) => name === s.structure) ? s.structure : "classes"), refreshed((value) => { s.structure = value; })));
-    parts.push(switchGroup("Cut", [[true, "cut"]], () => (s.cut ? [true] : []), () => this.toggleCut(), true));
+    parts.push(switchGroup("At the slice", [["cut", "cut"], ["slice", "image"]], () => ["cut", "slice"].filter((name) => s[name]), (name) => this.flip(name), true));
     for (const part of parts) part.refresh();
     const views = this.select("View", [["", "view"], ...SURFACE_VIEWS.map(([name]) => [name, name])], this.camera.view, (name) => { if (name) this.camera.look(name); this.render(); });
     if (s.colouring === "distance" && this.isCompared) parts.push(this.distanceBar());
@@ -316,8 +314,9 @@ class Surfaces {
     this.status.textContent = [...new Set(words)].join(" · ");
   }
 
-  toggleCut() {
-    this.settings.cut = !this.settings.cut;
+  // Cut at the slice or not; show the image in it or not.
+  flip(name) {
+    this.settings[name] = !this.settings[name];
     this.build();
     this.render();
   }
@@ -379,7 +378,7 @@ class Surfaces {
     const action = {
       arrowleft: arrow(-1, 0), arrowright: arrow(1, 0), arrowup: arrow(0, -1), arrowdown: arrow(0, 1),
       "+": () => camera.zoomBy(SURFACE_ZOOM), "=": () => camera.zoomBy(SURFACE_ZOOM), "-": () => camera.zoomBy(1 / SURFACE_ZOOM),
-      0: () => camera.reset(), enter: () => this.pick(0, 0), c: () => this.toggleCut(),
+      0: () => camera.reset(), enter: () => this.pick(0, 0), c: () => this.flip("cut"), i: () => this.flip("slice"),
       v: () => { if (this.isCompared) { this.settings.colouring = this.settings.colouring === "class" ? "distance" : "class"; this.build(); } },
       ...Object.fromEntries(SURFACE_VIEWS.map(([name], n) => [n + 1, () => camera.look(name)])),
     }[event.key.toLowerCase()];
@@ -396,7 +395,7 @@ class Surfaces {
     const rectangle = sliceRectangle(v.grid, v.active, v.voxel), cut = this.cutAt(rectangle);
     const isCut = (mm) => cut !== null && dot(mm, cut.normal) > cut.offset + 1e-6;
     const solid = this.layers().filter(({ alpha }) => alpha === 1).map(({ surface }) => surface);
-    const hit = hitSurface(solid.length ? solid : this.visible, camera, point, isCut), inSlice = cut && hitRectangle(rectangle, camera, point);
+    const hit = hitSurface(solid.length ? solid : this.visible, camera, point, isCut), inSlice = this.settings.slice ? hitRectangle(rectangle, camera, point) : null;
     const onSlice = inSlice && (!hit || dot(inSlice, camera.axes.toward) > hit.depth), mm = onSlice ? inSlice : hit?.mm;
     if (!mm) return this.tell("There is no surface at this place");
     v.voxel = surfaceToVoxel(v.grid, mm).map((n, axis) => clamp(Math.round(n), 0, v.grid.shape[axis] - 1));

@@ -89,7 +89,7 @@ def test_what_computes_a_volume_is_stopped_when_asked_for() -> None:
     def make() -> bytes:
         raise volumes.Pending(0.25)
 
-    url = volumes.publish_on_request("a", make, stop=lambda: stopped.append(1))
+    url = volumes.publish_on_request("stopped", make, stop=lambda: stopped.append(1))
     answer = ask(url)
     assert answer.status_code == 202 and answer.body == b'{"progress":0.25}'
     for token in (url.removeprefix(volumes.PREFIX), "0" * 32):
