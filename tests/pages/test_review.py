@@ -224,18 +224,21 @@ def test_filter_by_name_leaves_a_few_cases_or_says_that_none_passes(root: Path, 
 
 
 @pytest.mark.slow
-def test_export_offers_the_files_of_a_segmented_case_only(root: Path, quiz_run: QuizRun) -> None:
+def test_files_and_surfaces_are_offered_of_a_segmented_case_only(root: Path, quiz_run: QuizRun) -> None:
     app = open_page("review", model=quiz_run.run)
     labels = [e.proto.label for e in app.get("download_button")]  # type: ignore[attr-defined]
     assert labels == [
         "Scores (CSV)", "Notes (CSV)", "Notes (JSON)", "Prediction", "Errors", "Contact sheet (PNG)",
         "Contact sheet (PDF)",
     ]  # fmt: skip
+    surfaces = component_data(app, "grid")["surfaces"]
+    assert surfaces.keys() == {"url", "picture"} and len(set(surfaces.values())) == 2
     choose(app, "Cases", "all")
     waiting = next(row["id"] for row in component_data(app, "selected")["rows"] if row["waiting"])
     app = open_page("review", model=quiz_run.run, cases="all", case=waiting)
     labels = [e.proto.label for e in app.get("download_button")]  # type: ignore[attr-defined]
     assert "Prediction" not in labels and "Segment this case first." in texts(app)
+    assert component_data(app, "grid")["surfaces"] is None
 
 
 @pytest.mark.slow

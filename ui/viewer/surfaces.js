@@ -151,10 +151,11 @@ class Surfaces {
   announce(state, message) {
     this.state = this.root.dataset.state = state;
     const again = () => { this.url = ""; this.show(); }, actions = { running: ["Stop", () => this.stop()], stopped: ["Make the surfaces", again], failed: ["Try again", again] };
-    const label = this.waiting.querySelector("span");
+    const label = this.waiting.querySelector("span"), hadFocus = this.waiting.matches(":focus-within");
     if (label && state === "running" && this.waiting.querySelector("button")?.textContent === "Stop") label.textContent = message; // the button keeps the focus
     else this.waiting.replaceChildren(...(message ? [text("span", message)] : []), ...(actions[state] ? [button(...actions[state])] : []));
     this.waiting.hidden = !message;
+    if (hadFocus) this.waiting.querySelector("button")?.focus();
     this.canvas.hidden = state !== "done";
     for (const edge of this.edges) edge.hidden = state !== "done";
   }

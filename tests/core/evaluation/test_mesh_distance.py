@@ -39,7 +39,7 @@ def test_concentric_balls_are_as_far_apart_as_their_radii(spacing_mm: tuple[floa
 def test_faces_with_the_nearest_centres_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
     made = mesh_of_mask(*ball(9, (0.7, 0.9, 4.0), 30), 3000)
     assert made is not None
-    points = np.random.default_rng(0).uniform(0, 30, (400, 3))
+    points = np.random.default_rng(0).uniform(0, 30, (150, 3))
     found = signed_distances(points, made.full)
     monkeypatch.setattr(mesh_distance, "CANDIDATES", len(made.full.faces))
     monkeypatch.setattr(mesh_distance, "BATCH", 50)

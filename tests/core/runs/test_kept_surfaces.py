@@ -17,6 +17,8 @@ from core.runs.kept_surfaces import read_surfaces
 from tests.support.balls import SHAPE, SPACING_MM, untrained_run, write_balls
 from tests.support.meshes import read_ply, read_stl
 
+pytestmark = pytest.mark.slow
+
 CASE = "ball_1"  # stored as LAS
 
 
