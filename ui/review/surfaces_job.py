@@ -118,9 +118,9 @@ class CaseOfSurfaces:
             _started.intersection_update([other for other in _started if jobs.is_running(other)])
             if job.state == "none" and len(_started) < MAX_AT_ONCE:
                 case = [str(self.checkpoint), str(self.dataset.path), subject]
-                jobs.start(
-                    self._folder, ["review", "surfaces", *case, "--json", "--progress", f"--checkpoints={runs_root()}"]
-                )
+                options = ["--json", "--progress", f"--checkpoints={runs_root()}"]
+                # Behind "--", as the ID of a subject may begin with "-".
+                jobs.start(self._folder, ["review", "surfaces", *options, "--", *case])
                 _started.add(self._folder)
         raise Pending(job.done / job.total if job.total else 0)
 

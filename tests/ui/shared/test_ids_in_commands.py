@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ from core.runs.predictions import Prediction
 from tests.support.balls import write_balls
 from ui.data import description_job
 from ui.learn import jobs as learn_jobs
-from ui.review import findings
+from ui.review import findings, surfaces_job
 from ui.review.epochs_view import CaseEpochs
 from ui.review.export_job import CaseExport
 from ui.shared import jobs
+from ui.viewer.volumes import Pending
 
 IDS = ("-case_1", "--json", "-1", "p1")
 
@@ -73,6 +75,19 @@ def test_search_for_errors(tmp_path: Path, checkpoints: Path, monkeypatch: pytes
     words = list(lines[0])
     arguments = parsed(words[words.index("core") + 1 :])
     assert (arguments.subject, arguments.json, str(arguments.data)) == (id, True, "/d")
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_surfaces_of_a_case(
+    tmp_path: Path, checkpoints: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch, id: str
+) -> None:
+    monkeypatch.setattr(surfaces_job, "_stamp", lambda dataset, prediction: "")
+    dataset: Any = SimpleNamespace(path=Path("/d"))
+    prediction = Prediction(id, tmp_path / "kept.nii.gz", None, 1, 1, "", 0.0)
+    with pytest.raises(Pending):
+        surfaces_job.CaseOfSurfaces(Path("/r/net.safetensors"), dataset, prediction, "", "").scene()
+    arguments = parsed(started[0])
+    assert (arguments.subject, arguments.json, arguments.progress, str(arguments.data)) == (id, True, True, "/d")
 
 
 @pytest.mark.parametrize("id", IDS)
