@@ -152,6 +152,7 @@ def test_surfaces_are_drawn_turned_cut_and_share_the_crosshair(shown: Page, case
     assert colours(canvas, "#b2182b")[0] + colours(canvas, "#2166ac")[0] > 0.001, "two voxels to the right"
     expect(shown.get_by_role("img", name="Colours of distances")).to_be_visible()
     assert len(requested) == fetched, "all without a request"
+    shown.get_by_role("group", name="Classes", exact=True).get_by_role("button", name="dark").click()
     assert findings(shown) == []
     expect(shown).to_have_url(_containing("surfaces"))
 

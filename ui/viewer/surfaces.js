@@ -39,7 +39,6 @@ class Surfaces {
     cancelAnimationFrame(this.frame);
     this.renderer?.close();
     this.closed = true;
-    this.url = "";
   }
 
   get settings() {
@@ -97,7 +96,7 @@ class Surfaces {
   }
 
   async load(url) {
-    const current = () => url === this.url && !this.closed, { picture } = this.viewer.data.surfaces;
+    const asking = (this.asking = {}), current = () => this.asking === asking && !this.closed, { picture } = this.viewer.data.surfaces;
     this.announce("running", "Making the surfaces");
     try {
       await new Promise((resolve) => setTimeout(resolve, FINDINGS_PAUSE_MS)); // not of a case that is passed by
@@ -105,7 +104,7 @@ class Surfaces {
       await untilComputed(url, (share) => {
         if (!current() || !this.isOn) throw new Error("");
         this.announce("running", share ? `Making the surfaces: ${Math.round(100 * share)} %` : "Making the surfaces");
-      });
+      }, current);
       if (!current()) return;
       this.renderer ??= new SurfaceRenderer(this.canvas);
       if (!this.renderer.available) return await this.showPicture(picture, current);
@@ -114,7 +113,7 @@ class Surfaces {
       if (!current()) return;
       this.accept(decodeSurfaces(buffer), buffer.byteLength);
     } catch (error) {
-      if (!current() || this.state === "stopped") return;
+      if (!current()) return;
       if (!error.message) this.url = ""; // switched off meanwhile: asked for again when it is on
       else this.announce("failed", error.message);
     }
@@ -134,7 +133,8 @@ class Surfaces {
 
   // Without WebGL: the picture that was made with the surfaces.
   async showPicture(url, current) {
-    await untilComputed(url, () => { if (!current()) throw new Error(""); });
+    await untilComputed(url, () => {}, current);
+    if (!current()) return;
     const content = await (await ask(url)).arrayBuffer();
     if (!current()) return;
     const picture = element("img");
@@ -162,7 +162,7 @@ class Surfaces {
 
   async stop() {
     const { url } = this;
-    this.url = "stopped";
+    this.asking = null; // nothing asks again, which would begin anew
     this.announce("stopped", "Stopped.");
     await fetch(url, { method: "DELETE", credentials: "same-origin" }).catch(() => {});
   }

@@ -93,9 +93,9 @@ async function fetchScene(data, report, arrived) {
   };
 }
 
-// Ask for a volume that is computed until it is there; `report` is called with the share that is done.
-async function untilComputed(url, report) {
-  for (;;) {
+// Ask for a volume that is computed until it is there, or no longer wanted; `report` is called with the share that is done.
+async function untilComputed(url, report, isWanted = () => true) {
+  while (isWanted()) {
     const answer = await ask(`${url}?state`);
     if (answer.status !== COMPUTED_LATER) return;
     report((await answer.json()).progress);
