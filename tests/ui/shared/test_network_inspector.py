@@ -117,6 +117,6 @@ def test_code_of_a_user_that_never_ends_is_an_error_and_not_asked_again(
     question = {"question": "network", "model": {"model": "Net"}, "code": "digest"}
     changed = {**question, "code": "after the file was changed"}
     for asked in (question, question, changed):
-        with pytest.raises(EstimateError, match="model: Net: estimating it took more than 0.2 s of processor"):
+        with pytest.raises(EstimateError, match=r"model: Net: estimating it took more than 0\.2 s of processor"):
             poll(lambda asked=asked: inspector.ask(asked))
     assert len(started) == 2 and all(process.poll() is not None for process in started)
