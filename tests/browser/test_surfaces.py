@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Playwright, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, Playwright, expect
 
 from core.colours import rgb
 from tests.browser.conftest import FLAGS, Server, SharedBrowser
@@ -183,7 +183,7 @@ def test_without_webgl_there_is_a_picture(page: Page, case: Case) -> None:
     assert findings(page) == []
 
 
-def _click_until_hit(page: Page, box: dict[str, float]) -> Iterator[tuple[int, int, int]]:
+def _click_until_hit(page: Page, box: FloatRect) -> Iterator[tuple[int, int, int]]:
     """Voxels of the crosshair after clicks over the canvas, from its middle outward."""
     for radius in (0, 0.06, 0.12, 0.18, 0.24, 0.3):
         for angle in np.linspace(0, 2 * np.pi, 8, endpoint=False) if radius else (0.0,):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -118,5 +119,5 @@ def test_code_of_a_user_that_never_ends_is_an_error_and_not_asked_again(
     changed = {**question, "code": "after the file was changed"}
     for asked in (question, question, changed):
         with pytest.raises(EstimateError, match=r"model: Net: estimating it took more than 0\.2 s of processor"):
-            poll(lambda asked=asked: inspector.ask(asked))
+            poll(functools.partial(inspector.ask, asked))
     assert len(started) == 2 and all(process.poll() is not None for process in started)
