@@ -18,7 +18,6 @@ from core.models.architecture import Architecture
 from core.models.architectures import ARCHITECTURES
 
 MODELS: dict[str, Architecture] = {entry.name: entry for entry in ARCHITECTURES}
-_KNOWN = {name: entry for entry in ARCHITECTURES for name in (entry.name, *entry.aliases)}
 
 
 def architecture(name: str) -> Architecture:
@@ -30,8 +29,9 @@ def architecture(name: str) -> Architecture:
     ConfigError
         If there is none of that name.
     """
-    if name in _KNOWN:
-        return _KNOWN[name]
+    known = _by_name()
+    if name in known:
+        return known[name]
     if own_networks.is_file_reference(name):
         raise ConfigError(
             f"model: expected the name of a network, got the file {name!r}; code is run only from files that you name "
@@ -40,7 +40,7 @@ def architecture(name: str) -> Architecture:
     own = own_networks.find(name)
     if own is not None:
         return own
-    lowered = {known.lower(): entry for known, entry in _KNOWN.items()}
+    lowered = {other.lower(): entry for other, entry in known.items()}
     if name.lower() in lowered:
         return lowered[name.lower()]
     near = _near(name)
@@ -51,9 +51,14 @@ def architecture(name: str) -> Architecture:
     )
 
 
+def _by_name() -> dict[str, Architecture]:
+    """The networks of the program by their names and aliases."""
+    return {name: entry for entry in MODELS.values() for name in (entry.name, *entry.aliases)}
+
+
 def _near(name: str) -> list[str]:
     """Names and aliases of networks, the user's among them, that are like a name."""
-    known = {other.lower(): other for other in (*_KNOWN, *architectures())}
+    known = {other.lower(): other for other in (*_by_name(), *architectures())}
     return [known[other] for other in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.7)]
 
 
@@ -70,7 +75,7 @@ def name_own_network(reference: str) -> str:
     ConfigError
         If there is no such class, or its name belongs to another network.
     """
-    return own_networks.name_network(reference, _KNOWN)
+    return own_networks.name_network(reference, _by_name())
 
 
 def unused_model_options(name: str) -> set[str]:
