@@ -53,14 +53,19 @@ def test_augmentation_is_shown_while_its_settings_change(server: Server, page: P
     page.get_by_text("Preview the augmentation").click()
     plain = page.get_by_role("img", name="Plain sub-volume, CT: as it is, with labels")
     expect(plain).to_be_visible(timeout=120_000)
+    augmented = page.get_by_role("img", name=re.compile("^Augmented version"))
     before = plain.get_attribute("src")
-    page.get_by_role("paragraph").filter(has_text=re.compile("^Augmentation$")).click()
+    expect(augmented).to_have_count(4)
+    pictures_before = [picture.get_attribute("src") for picture in augmented.all()]
+    page.get_by_role("paragraph").filter(has_text=re.compile("^Augmentation( 1 changed)?$")).click()
     field = page.get_by_role("textbox", name="Probability of a left-right flip")
     field.fill("1")
     field.press("Enter")
     mirrored = page.get_by_role("img", name=re.compile("^Augmented version [1-4], CT: .*mirrored left-right"))
     expect(mirrored).to_have_count(4, timeout=60_000)
     assert plain.get_attribute("src") == before, "the plain one stays"
+    for picture, earlier in zip(mirrored.all(), pictures_before, strict=True):
+        assert picture.get_attribute("src") != earlier
     another = page.get_by_role("button", name="Another sub-volume")
     another.focus()
     page.keyboard.press("Enter")

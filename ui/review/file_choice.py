@@ -66,7 +66,7 @@ def choose_files() -> ChosenFiles:
 
 
 def _uploaded() -> dict[str, Path]:
-    """Uploads of the session by their place in its folder, with a button each that removes it."""
+    """Uploads of the session by their place in its folder, with a button each that deletes it."""
     uploads.uploader("NIfTI, DICOM, NRRD and others", uploads.IMAGES, UPLOAD_HELP)
     paths = uploads.list_uploads(uploads.IMAGES)
     texts = set(map(str, paths))
@@ -74,7 +74,7 @@ def _uploaded() -> dict[str, Path]:
     with st.container(horizontal=True, gap="small"):
         for path, name in names.items():
             st.button(
-                f"Remove {formatting.plain(name)}",
+                f"Delete {formatting.plain(name)}",  # not "Remove", which takes an image out of the choice
                 icon=":material/close:",
                 type="tertiary",
                 key=f"remove-file-{path}",

@@ -30,7 +30,7 @@ from ui.shared.paths import cache_root
 VERSIONS = 4  # augmented ones
 PLANES = ("axial", "coronal", "sagittal")
 MAX_KEPT = 200  # answers
-MIN_WIDTH = 150  # pixels of a picture
+MIN_WIDTH = 135  # pixels of a picture: all are in a row on a page of 800 pixels
 FOLDER = "augmentation"
 CHILD = JsonLinesChild(partial(start_child, "core.inspection.augmentation_preview"))  # one for the whole web server
 
@@ -79,7 +79,13 @@ def render(dataset: Dataset, subjects: Sequence[str], plan: TrainingPlan) -> Aug
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         subject = st.selectbox("Subject", subjects, key=SUBJECT, persist_state="session", width=220)
         plane = st.segmented_control(
-            "Plane", PLANES, default=PLANES[0], required=True, key=PLANE, persist_state="session"
+            "Plane",
+            PLANES,
+            default=PLANES[0],
+            required=True,
+            key=PLANE,
+            persist_state="session",
+            label_visibility="collapsed",
         )
         labels = st.toggle("Labels", True, key=LABELS, persist_state="session", help="the classes as coloured areas")
         st.button(
@@ -104,7 +110,7 @@ def render(dataset: Dataset, subjects: Sequence[str], plan: TrainingPlan) -> Aug
 
     def show(answer: dict[str, Any]) -> None:
         st.session_state[_LAST] = (identity, answer)
-        status.empty()
+        status.caption(_described(answer))
         with place.container():
             _show(answer, bool(labels))
 
@@ -159,11 +165,15 @@ def _next_seed() -> None:
     st.session_state[SEED] = int(st.session_state.get(SEED, 0)) + 1
 
 
-def _show(answer: dict[str, Any], labels: bool) -> None:
-    """The pictures: a row for each modality, a column for each version."""
+def _described(answer: dict[str, Any]) -> str:
+    """The sub-volume in words; while pictures are made, the line says so instead, and the pictures stay in place."""
     size, start = formatting.size(answer["size"]), ", ".join(str(n + 1) for n in answer["start"])
     spacing = formatting.size(answer["spacing_mm"])
-    st.caption(f"Middle slice of a sub-volume of {size} voxels of {spacing} mm, which begins at voxel {start}")
+    return f"Middle slice of a sub-volume of {size} voxels of {spacing} mm, which begins at voxel {start}"
+
+
+def _show(answer: dict[str, Any], labels: bool) -> None:
+    """The pictures: a row for each modality, a column for each version."""
     for modality, name in enumerate(answer["modalities"]):
         if len(answer["modalities"]) > 1:
             st.markdown(f"**{formatting.plain(name)}**")
