@@ -31,8 +31,11 @@ def test_uploaded_files_are_shown_named_and_scored(server: Server, page: Page, t
             expect(page.get_by_role("combobox", name=label)).to_have_value(name)
     wait_until_ready(page)
     expect(page.get_by_text("lies where the segmentation has label 1: Dice")).to_be_visible(timeout=120_000)
-    for row, value in ((2, "label 10"), (3, "label 150")):  # the rows of the segmentation
-        page.get_by_test_id("stDataFrame").get_by_test_id(f"glide-cell-3-{row}").dblclick(force=True)
+    table = page.locator(".stDataFrameGlideDataEditor").first
+    box = table.bounding_box()
+    assert box is not None
+    for row, value in ((2, "label 10"), (3, "label 150")):  # the rows of the segmentation, below two and the header
+        table.dblclick(position={"x": box["width"] - 40, "y": box["height"] * (row + 1.5) / 5})
         page.keyboard.press("Control+A")
         page.keyboard.type(value)
         page.keyboard.press("Enter")
