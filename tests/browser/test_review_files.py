@@ -41,6 +41,8 @@ def test_uploaded_files_are_shown_named_and_scored(server: Server, page: Page, t
         page.keyboard.press("Enter")
     expect(page.get_by_text("lies where the segmentation has label 1: Dice")).to_have_count(0, timeout=120_000)
     expect(page.get_by_role("button", name="next error")).to_be_visible(timeout=120_000)
+    expect(page.locator(".root").get_by_text("label 2", exact=True)).to_have_count(0, timeout=120_000)  # legend
+    wait_until_ready(page)
     open_menu(page, "Overlay")
     page.get_by_role("slider", name="Opacity").fill("1")
     page.keyboard.press("Escape")

@@ -222,6 +222,15 @@ def test_toolbar_is_one_row_whose_rest_is_in_a_menu(server: Server, page: Page, 
     expect(drag).to_be_visible()  # there is room for it
 
 
+def test_panes_become_narrower_with_the_window(server: Server, page: Page) -> None:
+    open_case(server, page, "las")
+    page.set_viewport_size({"width": 800, "height": 1000})
+    sideways = "panes => panes.some(pane => pane.getBoundingClientRect().right > innerWidth)"
+    expect(page.get_by_role("button", name="Full screen")).to_be_in_viewport()
+    settle(page)
+    assert not page.locator("canvas.pane").evaluate_all(sideways)
+
+
 @pytest.mark.long
 def test_fingers_scroll_zoom_and_leave_the_page_its_own(server: Server, browser: Browser) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 700}, has_touch=True, is_mobile=True)
