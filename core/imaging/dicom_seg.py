@@ -182,12 +182,15 @@ def _check_length(file: Path, header: Any, frame_bits: int) -> None:
 
     frames = int(header.get("NumberOfFrames") or 1)
     expected = -(-frames * frame_bits // 8)
-    # As it is stored: its length alone is read.
+    # As it is stored: of long ones the length alone is read.
     stored: Any = pydicom.dcmread(file, force=True, specific_tags=["PixelData"], defer_size=1024)
     found = stored.get_item("PixelData")
-    if found is not None and found.length > expected + expected % 2:
+    if found is None:
+        return
+    length = found.length if found.is_raw else len(found.value or b"")
+    if length > expected + expected % 2:
         raise VolumeError(
-            f"{file}: expected {expected} bytes of pixels for {format_count(frames, 'frame')}, got {found.length}; its "
+            f"{file}: expected {expected} bytes of pixels for {format_count(frames, 'frame')}, got {length}; its "
             "header or its pixels are damaged, export it again"
         )
 
