@@ -30,7 +30,12 @@ from core.compute.convolution_workspace import TracedConvolution, backward_bytes
 MAX_REAL_VALUES = 65_536  # of a tensor that keeps its values while a network is built; larger ones have none
 # Heap of a CPU process per byte in use at the peak, as measured. glibc keeps freed blocks (core.compute.allocator), but
 # torch requests aligned ones, for which a freed block of the same size is often too small.
-HEAP_PER_BYTE = {True: 1.55, False: 1.5}  # in training, and in inference
+HEAP_PER_BYTE = {
+    "fp32": 1.55,
+    "bf16": 1.75,
+    "fp16": 1.75,
+}  # in training, by precision; more copies with half of the bytes
+HEAP_PER_BYTE_OF_INFERENCE = 1.5
 HEAP_BASE = 8_000_000  # bytes
 
 aten = torch.ops.aten
@@ -105,16 +110,16 @@ class AllocationTracer(TorchDispatchMode):
         return result
 
 
-def heap_bytes(peak: int, persistent: int, training: bool) -> int:
+def heap_bytes(peak: int, persistent: int, per_byte: float) -> int:
     """Growth of the resident memory of a CPU process with a traced peak.
 
     Parameters
     ----------
     peak : int. Most bytes in use at once.
     persistent : int. Bytes of them that are in use all the time: weights, state of the optimizer.
-    training : bool. Whether it was a training step, or a forward pass without gradients.
+    per_byte : float. Heap per byte in use: :data:`HEAP_PER_BYTE`, :data:`HEAP_PER_BYTE_OF_INFERENCE`.
     """
-    return int(persistent + HEAP_PER_BYTE[training] * (peak - persistent) + HEAP_BASE)
+    return int(persistent + per_byte * (peak - persistent) + HEAP_BASE)
 
 
 # --- networks without weights -----------------------------------------------------------------------------------------

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 from core.compute.device import free_bytes
 from core.compute.precision import DTYPES, autocast
-from core.compute.tracing import AllocationTracer, CudaAutocast, fake_tensors, heap_bytes
+from core.compute.tracing import (
+    HEAP_PER_BYTE_OF_INFERENCE,
+    AllocationTracer,
+    CudaAutocast,
+    fake_tensors,
+    heap_bytes,
+)
 from core.inference.forward_pass import forward_pass
 from core.models.blocks import SegmentationNetwork
 from core.models.network_trace import build_fake_network
@@ -132,4 +138,4 @@ def inference_bytes(
                 logits = forward_pass(fake, images, precision if device == "cpu" else "fp32")
             logits.float()
     peak = tracer.peak - weight_bytes
-    return peak if device != "cpu" else heap_bytes(peak, 0, training=False)
+    return peak if device != "cpu" else heap_bytes(peak, 0, HEAP_PER_BYTE_OF_INFERENCE)

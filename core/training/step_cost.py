@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from core.compute.precision import DTYPES
-from core.compute.tracing import AllocationTracer, CudaAutocast, fake_tensors, heap_bytes
+from core.compute.tracing import HEAP_PER_BYTE, AllocationTracer, CudaAutocast, fake_tensors, heap_bytes
 from core.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
 from core.losses.build import LossFacts, build_loss
 from core.models import MODELS
@@ -130,7 +130,8 @@ def _trace(parameters: _StepParameters) -> StepCost:
                 step(batches, parameters.optim.learning_rate, number)
                 sub_volumes = batch * len(batches)
                 del batches
-    peak = tracer.peak if device != "cpu" else heap_bytes(tracer.peak, tracer.used, training=True)
+    per_byte = HEAP_PER_BYTE[parameters.precision]
+    peak = tracer.peak if device != "cpu" else heap_bytes(tracer.peak, tracer.used, per_byte)
     return StepCost(
         parameters=count_parameters(network),
         forward_gflop=sum(forward) / 1e9 / sub_volumes,
