@@ -317,7 +317,7 @@ def report(results: dict[str, Any], as_json: bool) -> None:
     for name, sweep in results["sweeps"].items():
         print(
             f"sweep, {name}: {sweep['events']} events in {sweep['seconds']:.2f} s, {sweep['slices_drawn']} slices "
-            f"drawn, at most {sweep['frames_late_most']} frames late, {sweep['bytes']} bytes moved meanwhile"
+            f"drawn, at most {sweep['frames_late_most']} frames late, {sweep['bytes']} bytes transferred"
         )
     opened = ", ".join(f"{s:.2f}" for s in results["opened_s"])
     print(f"from opening Review to its panes: {opened} s (the first without prepared files)")

@@ -48,7 +48,7 @@ def _to_nearest(points: np.ndarray, corners: np.ndarray, normals: np.ndarray) ->
     distances = np.linalg.norm(away, axis=2)
     nearest = distances.min(axis=1, keepdims=True)
     side = (away * normals).sum(axis=2)
-    # At an edge or a corner several faces are the nearest: the one that faces the point tells on which side it is.
+    # At an edge or a corner several faces are the nearest; the sign is that of the face with the largest normal part.
     tied = distances <= nearest * (1 + TIED) + 1e-12
     facing = np.where(tied, np.abs(side), -1.0).argmax(axis=1)
     inside = side[np.arange(len(points)), facing] < 0

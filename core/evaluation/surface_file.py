@@ -59,7 +59,7 @@ def encode(found: CaseSurfaces, key: str, picture: bytes) -> bytes:
     Parameters
     ----------
     found : CaseSurfaces.
-    key : str. Text that tells of what they were made.
+    key : str. Identifies the segmentations that they were made from.
     picture : bytes. PNG of them.
     """
     arrays: list[bytes] = []

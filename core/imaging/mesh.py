@@ -17,7 +17,7 @@ import numpy as np
 SMOOTHING_STEPS = 10
 SHRINK, GROW = 0.5, -0.53  # of Taubin's filter: a step that shrinks, then one that grows
 LARGEST_MOVE = 0.5  # voxels along an axis, by which smoothing moves a vertex at most
-SMALL_FACES = 200  # components of fewer faces are neither smoothed nor decimated: they would wither
+SMALL_FACES = 200  # components of fewer faces are neither smoothed nor decimated, which would shrink them
 MAX_FACES = 4_000_000  # of a mesh before decimation; a mask with a larger surface is made coarser
 MAX_VOXELS = 100_000_000  # of the box around a mask, as marching cubes takes it: four bytes each
 FACES_PER_SIDE = 2.0  # triangles per side of a voxel on a surface, about
@@ -225,7 +225,7 @@ def _decimated(mesh: Mesh, faces: int) -> tuple[Mesh, int]:
     component, sizes = _components(len(mesh.vertices), mesh.faces)
     owner = component[mesh.faces[:, 0]]
     small = (sizes > 0) & (sizes < SMALL_FACES)
-    room = faces if not (sizes >= SMALL_FACES).any() else faces // 2  # small components leave half of it to others
+    room = faces if not (sizes >= SMALL_FACES).any() else faces // 2  # half of it is kept for large components
     kept, left_out = small.copy(), 0
     if sizes[small].sum() > room:
         largest_first = np.flatnonzero(small)[np.argsort(-sizes[small], kind="stable")]

@@ -42,6 +42,7 @@ from core.inspection.questions import serve
 from core.labels import LabelSpace
 from core.laterality import find_sides, resolve_mirroring
 from core.sampling.patches import PatchSampler, ResidentSubjects
+from core.training.run_normalisation import measured_normaliser, methods_of
 from core.types import SpacingMm, TrainingSubject, triple
 
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}  # axis perpendicular to the plane
@@ -122,18 +123,16 @@ def _prepare(data: str, subject: str, config: TrainConfig, spacing_mm: SpacingMm
 def _normaliser(config: TrainConfig, modalities: tuple[str, ...], image: np.ndarray, label: np.ndarray) -> Normaliser:
     """The normalisation of training, measured in one subject."""
     requested = config.data.normalisation
-    methods = (requested,) * len(modalities)
-    if requested == "auto":
-        is_ct = [is_named_ct(m) or is_in_hounsfield_units(c) for m, c in zip(modalities, image, strict=True)]
-        methods = tuple("ct" if found else "z_score" for found in is_ct)
+    methods = methods_of(
+        requested,
+        lambda: [is_named_ct(m) or is_in_hounsfield_units(c) for m, c in zip(modalities, image, strict=True)],
+        len(modalities),
+    )
     if "ct" not in methods:
         return Normaliser(methods)
     intensities = ForegroundIntensities(len(modalities))
     intensities.add(image, label)
-    if intensities.is_empty:
-        return Normaliser(("z_score",) * len(methods))
-    measured = intensities.statistics()
-    return Normaliser(methods, tuple(s if m == "ct" else None for m, s in zip(methods, measured, strict=True)))
+    return measured_normaliser(requested, methods, intensities)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from core.checkpointing.checkpoint import Checkpoint
+from core.choices import Normalisation
 from core.datasets import load_subject
 from core.errors import DatasetError
 from core.events import Preparing
@@ -31,11 +34,7 @@ def choose_normaliser(inputs: RunInputs, data: RunData, last: Checkpoint | None)
     if last is not None:
         return last.metadata.normaliser
     requested = inputs.config.data.normalisation
-    if requested == "auto":
-        is_ct = _find_ct_modalities(data)
-        methods = tuple("ct" if found else "z_score" for found in is_ct)
-    else:
-        methods = (requested,) * len(data.modalities)
+    methods = methods_of(requested, lambda: _find_ct_modalities(data), len(data.modalities))
     if "ct" not in methods:
         return Normaliser(methods)
     _refuse_absent_ct(data, methods)
@@ -47,6 +46,33 @@ def choose_normaliser(inputs: RunInputs, data: RunData, last: Checkpoint | None)
         loaded = load_subject(data.dataset, id, data.modalities, inputs.config.data.classes)
         if loaded.label is not None:
             intensities.add(loaded.image, loaded.label)
+    return measured_normaliser(requested, methods, intensities)
+
+
+def methods_of(requested: Normalisation, find_ct: Callable[[], Sequence[bool]], modalities: int) -> tuple[str, ...]:
+    """The normalisation of each modality: "auto" is "ct" for computed tomography, and "z_score" for others.
+
+    Parameters
+    ----------
+    requested : str. Normalisation of the configuration.
+    find_ct : callable. Which modalities are computed tomography; asked only for "auto".
+    modalities : int. Number of modalities.
+    """
+    if requested == "auto":
+        return tuple("ct" if found else "z_score" for found in find_ct())
+    return (requested,) * modalities
+
+
+def measured_normaliser(
+    requested: Normalisation, methods: tuple[str, ...], intensities: ForegroundIntensities
+) -> Normaliser:
+    """The normaliser with the statistics that "ct" takes from labelled voxels; z-score where "auto" finds none.
+
+    Raises
+    ------
+    DatasetError
+        If there are no labelled voxels and "ct" is requested.
+    """
     if requested == "auto" and intensities.is_empty:
         return Normaliser(("z_score",) * len(methods))  # reading the subjects refuses them, unless training is forced
     measured = intensities.statistics()

@@ -171,7 +171,7 @@ class _Writer:
         return not images or not labels or len(images & labels) >= MIN_OVERLAP * min(len(images), len(labels))
 
     def _is_folder(self, entity: int) -> bool:
-        """Whether an entity is the whole name of a folder wherever it stands."""
+        """Whether an entity is the whole name of a folder in each pattern that has it."""
         return all(
             shape.places[text][0] < shape.depth
             and sum(place[0] == shape.places[text][0] for place in shape.places) == 1

@@ -128,7 +128,7 @@ def test_what_one_subject_cannot_tell_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"subject": "nobody"}, "nobody"),
+        ({"subject": "subject-99"}, "subject-99"),
         ({"versions": 0}, "expected 1 to 8 versions"),
         ({"plane": "oblique"}, "oblique"),
     ],
@@ -141,12 +141,12 @@ def test_question_that_cannot_be_answered_is_an_error(balls_folder: Path, change
 @pytest.mark.long
 @pytest.mark.slow
 def test_child_answers_a_line_with_a_line(balls_folder: Path) -> None:
-    asked = [question(balls_folder), {**question(balls_folder), "subject": "nobody"}, {"data": 1}]
+    asked = [question(balls_folder), {**question(balls_folder), "subject": "subject-99"}, {"data": 1}]
     done = subprocess.run(
         [sys.executable, "-m", "core.inspection.augmentation_preview"],
         cwd=project_root(), input="".join(f"{json.dumps(q)}\n" for q in asked), capture_output=True, text=True,
         timeout=120, check=True,
     )  # fmt: skip
     good, unknown, broken = map(json.loads, done.stdout.splitlines())
-    assert good["answer"]["size"] == list(SIZE) and "nobody" in unknown["error"]
+    assert good["answer"]["size"] == list(SIZE) and "subject-99" in unknown["error"]
     assert broken["error"].startswith("the sub-volumes cannot be made: KeyError")

@@ -50,7 +50,7 @@ FOLDERS: dict[str, Files] = {
     "modality in the name of the case": [(n, f"CT_{n:03}/{m}.nii.gz") for n in P for m in ("ct", "pet", "mask")],
     "two forms of T1": [(n, f"p{n}/{m}.nii.gz") for n in P for m in ("t1", "t1_gd", "t2", "seg")],
     "before and after contrast": [(n, f"P{n}/{m}.nii.gz") for n in P for m in ("T1_pre", "T1_post", "seg")],
-    "words of nobody": [(n, f"P{n}/P{n}_{m}.nii.gz") for n in P for m in ("serie7", "pd9", "maske")],
+    "unknown words": [(n, f"P{n}/P{n}_{m}.nii.gz") for n in P for m in ("serie7", "pd9", "maske")],
     "a modality is missing": [(n, f"c{n}/{m}.nii.gz") for n in P for m in MODALITIES if m != "T2" or n % 3],
     "sessions": [((n, s), f"p{n}/{s}/{m}.nii.gz") for n in P for s in ("baseline", "followup") for m in MODALITIES],
     "sessions, named again": [
@@ -72,7 +72,7 @@ FOLDERS: dict[str, Files] = {
     "runs": [((n, s), f"p{n}_{m}_{s}.nii.gz") for n in P for s in (1, 2) for m in ("T1", "seg")],
     "numbers in numbers": [((n, s), f"{n}/{s}/{m}.nii.gz") for n in P for s in (1, 2, 3) for m in MODALITIES],
     "time points named as T1": [((n, s), f"P{n}/{s}/{m}.nii.gz") for n in P for s in ("t0", "t1") for m in MODALITIES],
-    "sessions of words of nobody": [
+    "sessions with unknown words": [
         ((n, s), f"P{n}/{s}/{m}.nii.gz") for n in P for s in ("d01", "d02") for m in ("serie7", "serie9", "maske")
     ],
     "sessions without label maps": [((n, s), f"P{n}/{s}/{m}.nii.gz") for n in P for s in "AB" for m in ("T1", "T2")],
@@ -125,7 +125,7 @@ def test_files_of_a_subject_are_one_case(name: str) -> None:
 
 
 def test_two_subjects_are_never_one_case_in_random_shapes_of_folders() -> None:
-    """What cannot be told apart is refused, or named as a contradiction; most shapes are grouped completely."""
+    """Ambiguous names are refused or reported as contradictions; most shapes are grouped completely."""
     complete = 0
     for seed in range(150):
         owners = random_folder(seed)
