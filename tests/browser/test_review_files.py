@@ -36,9 +36,10 @@ def test_uploaded_files_are_shown_named_and_scored(server: Server, page: Page, t
     assert box is not None
     for row, value in ((2, "label 10"), (3, "label 150")):  # the rows of the segmentation, below two and the header
         table.dblclick(position={"x": box["width"] - 40, "y": box["height"] * (row + 1.5) / 5})
-        page.keyboard.press("Control+A")
-        page.keyboard.type(value)
-        page.keyboard.press("Enter")
+        field = page.locator("#portal textarea")
+        field.fill(value)
+        field.press("Enter")
+        expect(field).to_have_count(0)
     expect(page.get_by_text("lies where the segmentation has label 1: Dice")).to_have_count(0, timeout=120_000)
     expect(page.get_by_role("button", name="next error")).to_be_visible(timeout=120_000)
     expect(page.locator(".root").get_by_text("label 2", exact=True)).to_have_count(0, timeout=120_000)  # legend

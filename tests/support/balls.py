@@ -50,8 +50,9 @@ def tiny(**values: object) -> TrainConfig:
     return TrainConfig().with_values({**TINY, **values})
 
 
-def balls(seed: int, channels: int = 1, shape: Size3 = SHAPE) -> tuple[np.ndarray, np.ndarray]:
-    """One subject: a bright ball on the left, a dark one posterior on the right.
+def balls(seed: int, channels: int = 1, shape: Size3 = SHAPE, noise: float = 8) -> tuple[np.ndarray, np.ndarray]:
+    """One subject: a bright ball on the left, a dark one posterior on the right, 60 above and below the rest, in noise
+    of this standard deviation.
 
     Returns
     -------
@@ -59,7 +60,7 @@ def balls(seed: int, channels: int = 1, shape: Size3 = SHAPE) -> tuple[np.ndarra
     label : ndarray, uint8, shape (i, j, k). Class indices.
     """
     generator = np.random.default_rng(seed)
-    image = generator.normal(100, 8, (channels, *shape))
+    image = generator.normal(100, noise, (channels, *shape))
     label = np.zeros(shape, np.uint8)
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
     for index, at, change in ((1, (0.3, 0.6, 0.5), 60), (2, (0.68, 0.35, 0.5), -60)):
@@ -80,11 +81,11 @@ def training_subjects(count: int, channels: int = 1, first: int = 0) -> list[Tra
     return subjects
 
 
-def write_balls(folder: Path, subjects: int = 6, channels: int = 1, flipped: bool = True) -> Path:
+def write_balls(folder: Path, subjects: int = 6, channels: int = 1, flipped: bool = True, noise: float = 8) -> Path:
     """Write subjects as a Decathlon folder; with ``flipped`` every second one is stored in LAS orientation."""
     training = []
     for seed in range(subjects):
-        image, label = balls(seed, channels)
+        image, label = balls(seed, channels, noise=noise)
         affine = np.diag([*SPACING_MM, 1.0])
         affine[:3, 3] = (-10, -12, -9)
         if flipped and seed % 2:

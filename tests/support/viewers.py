@@ -9,14 +9,19 @@ from playwright.sync_api import Locator, Page, Request, expect
 
 from core.types import VoxelIndex
 
-READY_MS = 60_000
+READY_MS = 120_000
 COMPLETE = "[data-testid=stApp][data-test-script-state=notRunning]"  # present while no script of the page runs
 _ANY = re.compile(r"\d")
 
 
 def wait_until_ready(page: Page) -> None:
-    """Wait until the viewer has rendered its volume."""
-    expect(page.locator(".root[data-ready]").first).to_have_attribute("data-ready", _ANY, timeout=READY_MS)
+    """Wait until the viewer has rendered its volume; the failure says what the page shows instead."""
+    try:
+        expect(page.locator(".root[data-ready]").first).to_have_attribute("data-ready", _ANY, timeout=READY_MS)
+    except AssertionError as error:
+        state = page.get_by_test_id("stApp").first.get_attribute("data-test-script-state")
+        shown = " | ".join(page.inner_text("body").split("\n"))
+        raise AssertionError(f"viewer not ready, script {state}, page {page.url}: {shown[:1_000]}") from error
     expect(page.locator("canvas.pane").first).to_have_attribute("data-at", _ANY)
     settle(page)
 
