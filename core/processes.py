@@ -69,7 +69,8 @@ def reserve_stdout() -> TextIO:
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process and all its descendants, those that still exist."""
+    """Kill a process and all its descendants, those that still exist; parents first, so that none acts on the end of a
+    child."""
     if find_spec("psutil") is None:  # a benchmark on a machine with torch alone
         _kill_with_descendants(pid)
         return
@@ -77,7 +78,7 @@ def kill_tree(pid: int) -> None:
 
     try:
         process = psutil.Process(pid)
-        tree = [*process.children(recursive=True), process]
+        tree = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return
     for process in tree:
@@ -98,7 +99,7 @@ def _kill_with_descendants(pid: int) -> None:
     while found:
         doomed.append(found.pop())
         found += children.get(doomed[-1], [])
-    for one in reversed(doomed):
+    for one in doomed:
         with contextlib.suppress(ProcessLookupError):
             os.kill(one, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core.processes import (
@@ -17,6 +18,7 @@ from core.processes import (
     JsonLinesChild,
     LimitExceededError,
     ProcessLimits,
+    kill_tree,
     module_command,
     module_environment,
     run_limited,
@@ -144,3 +146,39 @@ def test_child_that_exceeds_a_limit_is_killed(
     assert caught.value.limit.is_waiting == (does == "hang")
     assert process.returncode is not None and process.returncode < 0
     assert starts == [True, False]
+
+
+@pytest.mark.parametrize("with_psutil", [True, False])
+def test_descendants_are_killed_after_their_parent_which_cannot_act_on_their_end(
+    with_psutil: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known, killed = tmp_path / "pid", list[int]()
+    kill, kill_by_pid = psutil.Process.kill, os.kill
+
+    def note_process(process: psutil.Process) -> None:
+        killed.append(process.pid)
+        kill(process)
+
+    def note_pid(pid: int, signal: int) -> None:
+        killed.append(pid)
+        kill_by_pid(pid, signal)
+
+    if with_psutil:
+        monkeypatch.setattr(psutil.Process, "kill", note_process)
+    else:
+        monkeypatch.setattr("core.processes.find_spec", lambda name: None)
+        monkeypatch.setattr(os, "kill", note_pid)
+    with subprocess.Popen(["/bin/sh", "-c", HANGS, str(known)]) as process:
+        wait_until(lambda: known.is_file() and known.read_text().endswith("\n"))
+        kill_tree(process.pid)
+        assert process.wait(10) == -9
+    child = int(known.read_text())
+    assert killed == [process.pid, child]
+    monkeypatch.undo()
+    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_tree_that_has_ended_is_no_error_to_kill() -> None:
+    with subprocess.Popen(["/bin/true"]) as process:
+        process.wait()
+    kill_tree(process.pid)

@@ -10,7 +10,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-import psutil
 import pytest
 import torch
 
@@ -22,8 +21,6 @@ from core.compute.machine_memory import machine_memory
 from core.errors import ConfigError
 from core.inference.sliding_window import predict_logits
 from core.paths import project_root
-from core.processes import kill_tree
-from tests.support.watching import wait_until
 
 ON_CPU = [name for name, check in CHECKS.items() if not check.gpus]
 
@@ -148,22 +145,6 @@ def test_bare_machine_with_torch_alone_checks_and_measures(tmp_path: Path) -> No
     assert results["resume"]["status"] == "skipped" and "package safetensors" in results["resume"]["sentence"]
     assert {name for name in ON_CPU if results[name]["status"] == "passed"} == {*ON_CPU} - {"resume"}
     assert found["table"]["rows"][0]["name"] == "ours" and "passed" in done.stderr, "outcomes as they come"
-
-
-@pytest.mark.slow
-def test_process_and_its_descendants_are_killed_without_psutil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    known = tmp_path / "pid"
-    code = f"import subprocess; p = subprocess.Popen(['sleep', '60']); open('{known}', 'w').write(str(p.pid)); p.wait()"
-    monkeypatch.setattr("core.processes.find_spec", lambda name: None)
-    with subprocess.Popen([sys.executable, "-c", code]) as process:
-        wait_until(lambda: known.is_file() and known.read_text())
-        kill_tree(process.pid)
-        assert process.wait(10) < 0
-    wait_until(lambda: not psutil.pid_exists(int(known.read_text())) or _is_zombie(int(known.read_text())))
-
-
-def _is_zombie(pid: int) -> bool:
-    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_memory_of_the_machine_is_read_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
