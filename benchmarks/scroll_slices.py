@@ -238,14 +238,15 @@ def press(page: Any, group: str, name: str) -> None:
 
 
 def steps(page: Any, count: int, forward: str, back: str) -> list[float]:
-    """Make steps forward and back, each after the previous one is on the screen: with keys, or with the wheel where no
-    key is given. Returns their times in ms."""
+    """Make as many steps forward as back, each after the previous one is on the screen: with keys, or with the wheel
+    where no key is given. Returns their times in ms."""
     page.evaluate("times.length = 0")
     for n in range(count):
+        is_forward = n < count // 2
         if forward:
-            page.keyboard.press(forward if n % 20 < 10 else back)
+            page.keyboard.press(forward if is_forward else back)
         else:
-            page.mouse.wheel(0, -100 if n % 20 < 10 else 100)
+            page.mouse.wheel(0, -100 if is_forward else 100)
         page.wait_for_function("count => window.times.length >= count", arg=n + 1)
     times: list[float] = page.evaluate("times")
     return times

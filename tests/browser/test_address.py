@@ -12,6 +12,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.browser.conftest import Server
 from tests.support.held_connection import HeldConnection
+from tests.support.slow_process import slowed
 from tests.support.viewers import COMPLETE, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -196,7 +197,7 @@ def test_part_of_a_page_that_was_left_does_not_empty_the_next_one(quiz_server: S
 
     connection = HeldConnection(page)
     connection.on_request, connection.is_dropped = note_part, repeat_part
-    for _ in range(20):  # until the request arrives before Review is complete; afterwards the server ignores it
+    for _ in range(5):  # until the request arrives before Review is complete; afterwards the server ignores it
         parts.clear()
         repeated.clear()
         begun.clear()
@@ -204,9 +205,10 @@ def test_part_of_a_page_that_was_left_does_not_empty_the_next_one(quiz_server: S
         page.wait_for_selector(COMPLETE)
         while not parts:
             page.wait_for_timeout(50)
-        page.get_by_role("button", name="Review").first.click()
-        page.wait_for_url(re.compile("/review.*case="))
-        page.wait_for_selector(COMPLETE)
+        with slowed(quiz_server.process.pid):  # the request is there while Review is made
+            page.get_by_role("button", name="Review").first.click()
+            page.wait_for_url(re.compile("/review.*case="))
+            page.wait_for_selector(COMPLETE)
         wait_until_ready(page)
         if ("runs", True) in begun[begun.index(("review", False)) :]:
             break
