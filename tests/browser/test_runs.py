@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -163,6 +164,25 @@ def test_selected_run_is_in_sight_in_a_long_table_which_then_stays_where_it_is_s
     make_run(server.checkpoints, "newest")
     expect(row(page, "newest")).to_be_in_viewport(timeout=POLL_TIMEOUT_MS)
     assert frame.evaluate("f => f.scrollTop") == 0, "new rows do not move the table"
+
+
+@pytest.mark.long
+def test_table_of_more_rows_than_are_rendered_at_once_becomes_complete(server: Server, page: Page) -> None:
+    made = [make_run(server.checkpoints, f"row {n:03}", epochs=1) for n in range(130)]
+    page.goto(f"{server.url}/runs?run={made[10]}")
+    page.get_by_role("searchbox", name="Filter").fill("row")
+    newest_first = [f"row {n:03}" for n in reversed(range(130))]
+    cells = page.locator("tbody td.name")
+    expect(cells).to_have_text(newest_first)
+    expect(row(page, "row 010")).to_be_in_viewport()
+    page.get_by_role("button", name="Name", exact=True).click()
+    expect(cells).to_have_text(newest_first[::-1])
+    page.get_by_role("searchbox", name="Filter").fill("row 099")
+    expect(cells).to_have_text(["row 099"])
+    page.get_by_role("searchbox", name="Filter").fill("row")
+    expect(cells).to_have_text(newest_first[::-1])
+    for id in made:
+        shutil.rmtree(server.checkpoints / id)
 
 
 @pytest.mark.long

@@ -15,6 +15,9 @@ const COLUMNS = [ // heading, key of the cell's text, style
 const FALLING_FIRST = new Set(["epoch", "dice", "started", "length"]);
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 const tables = new WeakMap(); // by element
+const signatures = new WeakMap(); // of what a row shows, by its element
+const FIRST_ROWS = 100; // that are rendered at once, with those before the selected one; the others follow
+const REST_AFTER_MS = 500; // when the rest of the page is there
 
 export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".root");
@@ -32,6 +35,8 @@ class Table {
     this.order = null; // { key, falls }; null: as the server sends the rows
     this.rows = new Map(); // tr by run
     this.revealed = null; // the run that was scrolled into sight
+    this.rest = []; // rows that are not rendered yet
+    this.isWaiting = false; // until they are rendered
     const frame = (this.frame = make("div", "frame")), table = make("table"), head = (this.head = make("thead")), line = make("tr");
     table.setAttribute("role", "grid");
     table.setAttribute("aria-label", "Runs");
@@ -108,10 +113,26 @@ class Table {
       if (sorted) th.setAttribute("aria-sort", falls ? "descending" : "ascending"); else th.removeAttribute("aria-sort");
     });
     const ordered = rows.map((row) => this.rows.get(row.id)), { children } = this.body;
-    if (ordered.length === children.length && ordered.every((tr, i) => children[i] === tr)) return;
-    const focused = ordered.find((tr) => tr === tr.getRootNode().activeElement);
-    this.body.replaceChildren(...ordered);
-    focused?.focus();
+    const selected = rows.findIndex((row) => row.id === this.data.selected);
+    const first = ordered.slice(0, Math.max(FIRST_ROWS, selected + 1, children.length));
+    this.rest = ordered.slice(first.length);
+    if (first.length !== children.length || first.some((tr, i) => children[i] !== tr)) {
+      const focused = ordered.find((tr) => tr === tr.getRootNode().activeElement);
+      this.body.replaceChildren(...first);
+      focused?.focus();
+    }
+    this.renderRest();
+  }
+
+  // Add the remaining rows a little later: the layout of a long table would delay the whole page.
+  renderRest() {
+    if (this.isWaiting || !this.rest.length) return;
+    this.isWaiting = true;
+    setTimeout(() => {
+      this.isWaiting = false;
+      this.body.append(...this.rest);
+      this.rest = [];
+    }, REST_AFTER_MS);
   }
 
   click(what, id) {
@@ -147,8 +168,8 @@ class Table {
 
 function fill(tr, row, selected) {
   const signature = JSON.stringify([row, selected]);
-  if (tr.dataset.signature === signature) return;
-  tr.dataset.signature = signature;
+  if (signatures.get(tr) === signature) return;
+  signatures.set(tr, signature);
   tr.className = row.shown === "stalled" ? "stalled" : row.state;
   tr.setAttribute("aria-selected", String(selected));
   const cells = new Map(COLUMNS.map(([, key, style]) => [key, make("td", style, row[key])]));
