@@ -54,6 +54,12 @@ class DataConfig(Checked):
         texts=choices.MISSING_MODALITIES_WORDS,
         searchable=False,
     )
+    modality_indicator: bool = option(
+        False,
+        "Tell the network which images exist",
+        "an input channel more for each modality: 1 where there is an image of it, 0 where it is missing or left out; "
+        "for networks that are to work without some of them",
+    )
     force: bool = option(
         False,
         "Train despite errors in the data",

@@ -26,13 +26,14 @@ def request_of(network: Network, case: Case, resample: bool, nan_is_zero: bool, 
         title=network.title,
         checkpoint=network.path,
         labels=network.metadata.labels,
-        modalities=network.metadata.modalities,
+        modalities=tuple(case.image_of),
         images=case.images,
         channels=channel_numbers(case.images),
         uploaded=any(uploads.is_uploaded(path) for path in (network.path, *(ref.path for ref in case.images))),
         resample=resample,
         nan_is_zero=nan_is_zero,
         postprocess=postprocess,
+        without=case.without(network.metadata.modalities),
     )
 
 
@@ -58,7 +59,10 @@ with st.grid(3, min_column_width=220, gap=("small", "medium")) as grid:
         try:
             network = choose_network()
             chosen = image_choice.choose_images(network)
-            if network is not None and (cases := choose_cases(chosen, network.metadata.modalities)):
+            cases: tuple[Case, ...] = ()
+            if network is not None:
+                cases = choose_cases(chosen, network.metadata.modalities, network.metadata.learned_missing)
+            if network is not None and cases:
                 resample = choose_resampling(network, [case.images[0] for case in cases])
                 postprocess = choose_postprocessing(network)
                 requests = {c.name: request_of(network, c, resample, chosen.nan_is_zero, postprocess) for c in cases}

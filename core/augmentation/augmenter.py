@@ -7,7 +7,7 @@ device synchronisation, and regions can be cropped ahead of time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,8 +35,8 @@ class AugmentationParams:
     warp : Warp or None. Spatial transform from the region to the sub-volume.
     flips : list of bool. Which sub-volumes are mirrored left-right.
     intensity : list of IntensityChange. One per sub-volume and channel, channels changing fastest.
-    kept : list of list of bool, optional. Which channels of each sub-volume are kept, the others being 0; ``None``
-        where none is left out.
+    kept : list of list of bool, optional. Which channels of each sub-volume are kept, the others being 0: left out, or
+        of a modality that the subject has no image of; ``None`` where all are kept.
     """
 
     locations: list[PatchLocation]
@@ -50,6 +50,18 @@ class AugmentationParams:
     def changes_intensity(self) -> bool:
         """Whether the intensities of any channel change."""
         return not all(change.is_identity for change in self.intensity)
+
+    def of_present(self, subjects: Subjects) -> AugmentationParams:
+        """The parameters without the channels of which a subject has no image; where nothing of what it has would be
+        left, all of that is kept."""
+        present = [subjects.present(location.subject) for location in self.locations]
+        if all(map(all, present)):
+            return self
+        kept = []
+        for has, drawn in zip(present, self.kept or present, strict=True):
+            left = [a and b for a, b in zip(has, drawn, strict=True)]
+            kept.append(left if any(left) else list(has))
+        return replace(self, kept=kept)
 
 
 class Augmenter:
@@ -69,8 +81,14 @@ class Augmenter:
 
     def __call__(self, subjects: Subjects, locations: list[PatchLocation], generator: torch.Generator) -> Batch:
         """Augmented sub-volumes: image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k)."""
-        params = self.draw(locations, subjects.channels, generator)
+        params = self.draw_for(subjects, locations, generator)
         return self.apply(*subjects.crop(params.locations, params.region), params)
+
+    def draw_for(
+        self, subjects: Subjects, locations: list[PatchLocation], generator: torch.Generator
+    ) -> AugmentationParams:
+        """Draw the random parameters for sub-volumes of subjects, which may lack the image of a modality."""
+        return self.draw(locations, subjects.channels, generator).of_present(subjects)
 
     def draw(self, locations: list[PatchLocation], channels: int, generator: torch.Generator) -> AugmentationParams:
         """Draw the random parameters for sub-volumes at these locations."""

@@ -34,6 +34,7 @@ from core.checkpointing.metadata import (
 from core.errors import CheckpointError, UserError
 from core.files import atomic_replace, remove_temporaries
 from core.formatting import format_bytes
+from core.models import input_channels
 from core.models.build import build_model
 from core.models.own_source import with_code_change
 from core.strict_json import plain
@@ -72,7 +73,8 @@ class Checkpoint:
 
 def build_network(metadata: CheckpointMetadata) -> SegmentationNetwork:
     """The described network with fresh weights."""
-    return build_model(metadata.train_config.model, len(metadata.modalities), len(metadata.output_names))
+    config = metadata.train_config
+    return build_model(config.model, input_channels(config, len(metadata.modalities)), len(metadata.output_names))
 
 
 @contextlib.contextmanager

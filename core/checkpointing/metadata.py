@@ -129,6 +129,12 @@ class CheckpointMetadata:
         return self.label_space.names if trained is None else trained.names
 
     @property
+    def learned_missing(self) -> bool:
+        """Whether training may have had cases without an image of a modality: real ones, or by modality dropout."""
+        config = self.train_config
+        return config.data.missing_modalities == "zero" or config.augment.modality_dropout > 0
+
+    @property
     def network_code(self) -> dict[str, Any]:
         """Record of the code of a user's own network (:func:`core.models.own_source.describe_code`); empty for others,
         and in checkpoints of earlier versions."""

@@ -51,6 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: one channel per IMAGE, or all of a single one in their order)",
     )
     parser.add_argument(
+        "--without",
+        metavar="MODALITY",
+        nargs="+",
+        default=[],
+        help="modalities of which there is no IMAGE, for a network that was trained without some (modality dropout, or "
+        "cases without a modality): their image is 0",
+    )
+    parser.add_argument(
         "--out",
         metavar="SEG.nii.gz",
         type=Path,
@@ -93,7 +101,14 @@ def run(args: argparse.Namespace) -> int:
     if args.disagreement is not None and not isinstance(predictor, EnsemblePredictor):
         raise ConfigError(f"--disagreement: expected an ensemble, got one network ({predictor.path}); leave it out")
     options = data_options_from(args, predictor.metadata.train_config.data)
-    subject = read_images(args.images, predictor.modalities, args.channels or (), options.nan_is_zero)
+    if args.without and not predictor.learned_missing:
+        raise ConfigError(
+            f"--without: expected a network that was trained without some modalities, got {predictor.path}, which "
+            f"always had {', '.join(predictor.modalities)}; give all images, or train with --modality-dropout 0.3"
+        )
+    subject = read_images(
+        args.images, predictor.modalities, args.channels or (), options.nan_is_zero, tuple(args.without)
+    )
     image = SubjectImage.of(subject)
     if args.mutual_information is not None and predictor.passes_of(image) == 1:
         raise ConfigError(
@@ -123,14 +138,16 @@ def run(args: argparse.Namespace) -> int:
     for warning in warnings:
         print(f"warning: {with_advice(warning)}", file=sys.stderr)
     if args.json:
-        paths = [str(path) for path in args.images * len(predictor.modalities)]
+        given = [name for name in predictor.modalities if name not in subject.absent]
+        paths = [str(path) for path in args.images * len(given)]
         report = {
             "out": str(args.out),
             "disagreement": None if args.disagreement is None else str(args.disagreement),
             **{option[2:].replace("-", "_"): path for option, path in zip(MAPS, _maps(args), strict=True)},
             "channels_of_probabilities": predictor.outputs.names,
             "checkpoint": str(predictor.path),
-            "images": dict(zip(predictor.modalities, paths, strict=False)),
+            "images": dict(zip(given, paths, strict=False)),
+            "without": list(subject.absent),
             "channels": args.channels,
             "volume_ml": volumes_ml,
             "labels": {c.name: c.raw for c in labels.classes},

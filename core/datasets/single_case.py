@@ -20,7 +20,11 @@ from core.labels import LabelSpace
 
 
 def read_images(
-    paths: Sequence[Path], modalities: Sequence[str], channels: Sequence[int] = (), nan_is_zero: bool = False
+    paths: Sequence[Path],
+    modalities: Sequence[str],
+    channels: Sequence[int] = (),
+    nan_is_zero: bool = False,
+    without: Sequence[str] = (),
 ) -> LoadedSubject:
     """Read the images of one subject for a network.
 
@@ -30,32 +34,40 @@ def read_images(
     modalities : sequence of str. Modalities of the network, in order.
     channels : sequence of int. Channel of each path, from 1, for files with several channels; a path may be repeated.
     nan_is_zero : bool. Whether NaN is read as 0.
+    without : sequence of str. Modalities of which there is no file: their image is 0 in every voxel.
 
     Raises
     ------
     VolumeError
-        If a file cannot be read, their number differs from the network's, an image is given twice, or a file name
-        contradicts the order.
+        If a file cannot be read, their number differs from the network's, an image is given twice, a file name
+        contradicts the order, or a modality of which there is none is unknown or the last one.
     DatasetError
         If the geometries of the images differ.
     """
-    dataset = dataset_of_images(paths, modalities, channels, nan_is_zero)
+    dataset = dataset_of_images(paths, modalities, channels, nan_is_zero, without)
     return load_subject(dataset, dataset.ids[0], modalities)
 
 
-def check_images(paths: Sequence[Path], modalities: Sequence[str], channels: Sequence[int] = ()) -> None:
+def check_images(
+    paths: Sequence[Path], modalities: Sequence[str], channels: Sequence[int] = (), without: Sequence[str] = ()
+) -> None:
     """Check, reading only headers, that the images of one subject exist, fit a network, and fit each other.
 
     Parameters and errors are those of :func:`read_images`, but for faults of voxels.
     """
-    dataset = dataset_of_images(paths, modalities, channels, False)
+    dataset = dataset_of_images(paths, modalities, channels, False, without)
     read_subject_headers(dataset, dataset.subjects[0], modalities)
 
 
 def dataset_of_images(
-    paths: Sequence[Path], modalities: Sequence[str], channels: Sequence[int], nan_is_zero: bool
+    paths: Sequence[Path],
+    modalities: Sequence[str],
+    channels: Sequence[int],
+    nan_is_zero: bool,
+    without: Sequence[str] = (),
 ) -> Dataset:
     """A data set of one subject with these images; see :func:`read_images`."""
+    given = _given(modalities, without)
     channel_counts = {path: read_header(path).channels for path in dict.fromkeys(paths)}
     if channels:
         refs = _select_channels(paths, channels, channel_counts)
@@ -69,11 +81,11 @@ def dataset_of_images(
                     f"{path}: expected one image per file where there are several, got {count} channels; choose with "
                     "--channels"
                 )
-    _check_count(refs, len(paths), modalities)
-    _check_distinct(refs, modalities)
-    if len(paths) > 1:
-        _check_order(refs, modalities)
-    images = dict(zip(modalities, refs, strict=True))
+    _check_count(refs, len(paths), given)
+    _check_distinct(refs, given)
+    if len(paths) > 1 or without:
+        _check_order(refs, given, modalities)
+    images = dict(zip(given, refs, strict=True))
     all_refs = [ImageRef(path, channel) for path, count in channel_counts.items() for channel in range(count)]
     unused = [ref for ref in all_refs if ref not in refs]
     # A data set states every channel of its files, the unused ones too.
@@ -84,10 +96,11 @@ def dataset_of_images(
         paths[0].parent,
         "",
         "the network",
-        tuple(images_and_unused),
+        (*images_and_unused, *without),
         placeholder,
         (subject,),
         nan_is_zero=nan_is_zero,
+        missing_modalities="zero" if without else "refuse",
     )
 
 
@@ -206,6 +219,18 @@ def _select_channels(
     return [ImageRef(path, channel - 1) for path, channel in zip(paths, channels, strict=True)]
 
 
+def _given(modalities: Sequence[str], without: Sequence[str]) -> tuple[str, ...]:
+    """The modalities of which there is an image, in order."""
+    unknown = [name for name in without if name not in modalities]
+    given = tuple(name for name in modalities if name not in without)
+    if unknown or not given:
+        raise VolumeError(
+            f"expected some of the modalities {', '.join(modalities)}, but not all, of which there is no image; got "
+            f"{', '.join(without)}"
+        )
+    return given
+
+
 def _check_count(refs: Sequence[ImageRef], files: int, modalities: Sequence[str]) -> None:
     if len(refs) != len(modalities):
         unit = "image" if files > 1 or len(refs) == 1 else "channel"
@@ -231,12 +256,12 @@ def _check_distinct(refs: Sequence[ImageRef], modalities: Sequence[str]) -> None
             )
 
 
-def _check_order(refs: Sequence[ImageRef], modalities: Sequence[str]) -> None:
-    """Refuse a file whose name contains another modality than its position."""
-    for ref, modality in zip(refs, modalities, strict=True):
+def _check_order(refs: Sequence[ImageRef], given: Sequence[str], modalities: Sequence[str]) -> None:
+    """Refuse a file whose name contains another modality of the network than that of its position."""
+    for ref, modality in zip(refs, given, strict=True):
         named = modalities_in_filename(ref.path, modalities)
         if named and modality not in named:
             raise VolumeError(
-                f"{ref.path}: expected images in the order {', '.join(modalities)}; this one is in the position of "
+                f"{ref.path}: expected images in the order {', '.join(given)}; this one is in the position of "
                 f"{modality}, but its name contains {' '.join(named)}; swap them (or rename it)"
             )

@@ -120,7 +120,9 @@ class Normaliser:
             if not x.size:
                 continue
             if statistics is not None:
-                normalised[channel] = _rescale(x.clip(statistics.low, statistics.high), statistics.mean, statistics.std)
+                # Of a modality that there is no image of, every voxel is 0, and stays so.
+                inside = x.clip(statistics.low, statistics.high)
+                normalised[channel] = _rescale(inside, statistics.mean, statistics.std) if x.any() else 0
             elif self.version == 1:
                 normalised[channel] = _channel(x, x != 0, method)
             else:

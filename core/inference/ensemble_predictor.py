@@ -73,6 +73,11 @@ class EnsemblePredictor(Predictor):
         self.outputs, self.options = first.outputs, first.options
         self.expected, self.target_mm, self.crop = first.expected, first.target_mm, first.crop
 
+    @property
+    def learned_missing(self) -> bool:
+        """Whether all members may have been trained with cases without an image of a modality."""
+        return all(member.metadata.learned_missing for member in self.members)
+
     def passes_of(self, image: SubjectImage) -> int:
         """Number of passes of an image: the members."""
         return len(self.members)

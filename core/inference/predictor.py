@@ -149,6 +149,11 @@ class Predictor:
         return self.metadata.modalities
 
     @property
+    def learned_missing(self) -> bool:
+        """Whether the network may have been trained with cases without an image of a modality."""
+        return self.metadata.learned_missing
+
+    @property
     def _network_name(self) -> str:
         return self.metadata.train_config.model.model
 
@@ -317,10 +322,14 @@ class Predictor:
         if self.options.mirror and not self.options.swapped:
             found.append(averaged_sides(self.labels.names))
         found += self.metadata.normaliser.warnings(subject.image, self.modalities)
+        if subject.absent and not self.learned_missing:
+            found.append(
+                f"there is no image of {' and '.join(subject.absent)}, and the network never trained without a modality"
+            )
         found += [
             f"the images of {one} and {other} are the same, voxel by voxel; is one of them the wrong file?"
             for (one, first), (other, second) in combinations(zip(self.modalities, subject.image, strict=True), 2)
-            if np.array_equal(first, second)
+            if one not in subject.absent and other not in subject.absent and np.array_equal(first, second)
         ]
         return tuple(text for text in found if text)
 
@@ -362,6 +371,7 @@ def _resolve_options(
         mirror=mirror,
         swapped=outputs.swapped_channels(config.swapped_classes) if mirror or outputs.regions is None else (),
         overlapping=outputs.regions is not None,
+        indicator=config.data.modality_indicator,
     )
 
 

@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.compute.precision import autocast
+from core.imaging.content import present_channels
 from core.inference.forward_pass import ForwardFunction, forward_pass
 from core.inference.memory_limit import InferenceMemory
 from core.inference.tile_grid import tile_starts
+from core.models.indicator import with_indicator
 from core.types import ProgressCallback, Size3, triple
 
 SIGMA_SCALE = 0.125  # of the tile size
@@ -46,6 +48,8 @@ class InferenceOptions:
         classes, of which the first is the background.
     both_passes : bool. With ``mirror``, whether the logits of the image alone follow those of the mean, as further
         channels.
+    indicator : bool. Whether the network has input channels that state which channels of the image exist, those that
+        have a voxel other than 0.
 
     Raises
     ------
@@ -61,6 +65,7 @@ class InferenceOptions:
     swapped: tuple[tuple[int, int], ...] = ()
     overlapping: bool = False
     both_passes: bool = False
+    indicator: bool = False
 
     @property
     def logit_sets(self) -> int:
@@ -171,7 +176,7 @@ def predict_logits(
     Parameters
     ----------
     model : Module. Runs in evaluation mode; its training mode is restored afterwards.
-    image : Tensor, float32, shape (channel, i, j, k). On the model's device.
+    image : Tensor, float32, shape (channel, i, j, k). On the model's device; without the channels of an indicator.
     options : InferenceOptions. Mode, tile, overlap, precision, mirroring.
     memory_bytes : int, optional. Estimated device memory that a pass may take (:mod:`core.inference.memory_limit`);
         most of the free memory by default. It limits the tile size in mode "whole", and the number of images in a
@@ -186,10 +191,11 @@ def predict_logits(
     model.eval()
     box = foreground_box(image)
     foreground = image[(slice(None), *box)]
+    network = _network_pass(model, image, options)
     memory = InferenceMemory(model, image, options.precision, memory_bytes, options.logit_sets)
     try:
         with autocast(image.device, options.precision):
-            logits = _predict_foreground(model, foreground, options, memory, progress)
+            logits = _predict_foreground(network, foreground, options, memory, progress)
     finally:
         model.train(was_training)
     if foreground.shape == image.shape:
@@ -204,8 +210,17 @@ def predict_logits(
     return whole
 
 
+def _network_pass(model: nn.Module, image: Tensor, options: InferenceOptions) -> ForwardFunction:
+    """One pass of the model over parts of an image, (batch, channel, i, j, k), whose indicator is that of the whole
+    image."""
+    if not options.indicator:
+        return lambda images: forward_pass(model, images, options.precision)
+    present = present_channels(image)
+    return lambda images: forward_pass(model, with_indicator(images, [present] * len(images)), options.precision)
+
+
 def _predict_foreground(
-    model: nn.Module,
+    network: ForwardFunction,
     foreground: Tensor,
     options: InferenceOptions,
     memory: InferenceMemory,
@@ -218,22 +233,19 @@ def _predict_foreground(
         size = triple(padded.shape[-3:])
         tile = memory.largest_tile(size, minimum=tile)
         if tile == size:
-            forward = _forward_function(model, options, flip_in_batch=memory.fits(tile, images))
+            forward = _forward_function(network, options, flip_in_batch=memory.fits(tile, images))
             logits = forward(padded[None])[0].float()[unpadded]
             if progress is not None:
                 progress(1, 1)
             return logits
     batch_size = memory.batch_size(tile, images)
-    forward = _forward_function(model, options, flip_in_batch=memory.fits(tile, images * batch_size))
+    forward = _forward_function(network, options, flip_in_batch=memory.fits(tile, images * batch_size))
     return sliding_window_inference(foreground, forward, tile, options.overlap, batch_size, progress)
 
 
-def _forward_function(model: nn.Module, options: InferenceOptions, flip_in_batch: bool) -> ForwardFunction:
-    """The model as a function of images (batch, channel, i, j, k); with mirroring, the mean of the logits of the images
-    and of the mirrored images, in one batch if ``flip_in_batch``."""
-
-    def forward(images: Tensor) -> Tensor:
-        return forward_pass(model, images, options.precision)
+def _forward_function(forward: ForwardFunction, options: InferenceOptions, flip_in_batch: bool) -> ForwardFunction:
+    """The network as a function of images (batch, channel, i, j, k); with mirroring, the mean of the logits of the
+    images and of the mirrored images, in one batch if ``flip_in_batch``."""
 
     def forward_mirrored(images: Tensor) -> Tensor:
         mirrored = images.flip(LEFT_RIGHT_AXIS)

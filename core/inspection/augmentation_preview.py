@@ -156,7 +156,7 @@ def _draw(prepared: _Prepared, config: TrainConfig, seed: int, versions: int) ->
     (location,) = sampler.draw(1, torch.Generator().manual_seed(seed))
     subjects = ResidentSubjects([prepared.subject], torch.device("cpu"))
     augmenter = Augmenter(config.augment, size, config.swapped_classes)
-    params = augmenter.draw([location] * versions, subjects.channels, torch.Generator().manual_seed(seed + 1))
+    params = augmenter.draw_for(subjects, [location] * versions, torch.Generator().manual_seed(seed + 1))
     plain_image, plain_label = subjects.crop([location], size)
     image, label = augmenter.apply(*subjects.crop(params.locations, params.region), params)
     return _Drawn(

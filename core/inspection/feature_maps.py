@@ -27,13 +27,16 @@ from core.datasets.prepare import prepare_image
 from core.errors import ConfigError, VolumeError
 from core.files import atomic_write
 from core.formatting import format_size
+from core.imaging.content import present_channels
 from core.imaging.display import upright_slices
 from core.imaging.outliers import intensity_range
 from core.imaging.resample import resampled_shape
 from core.inference.predictor import Predictor
 from core.inference.sliding_window import foreground_box
 from core.inference.subject_image import SubjectImage
+from core.models import input_names
 from core.models.architecture import stage_names
+from core.models.indicator import with_indicator
 from core.sampling.patches import crop_volume
 from core.strict_json import dumps
 from core.types import ProgressCallback, Size3, SpacingMm, VoxelIndex, triple
@@ -124,6 +127,8 @@ def compute_feature_maps(
     size = _round_up(size or predictor.options.tile, predictor.model.divisor)
     start = _centred_start(prepared, size)
     patch = crop_volume(torch.from_numpy(prepared), start, size)[None]
+    if predictor.options.indicator:
+        patch = with_indicator(patch, [present_channels(prepared)])
     centre_slice = size[2] // 2
     outputs: dict[nn.Module, tuple[np.ndarray, Size3]] = {}
     capture = _capture_slice(outputs, centre_slice, size[2])
@@ -140,7 +145,8 @@ def compute_feature_maps(
         for hook in hooks:
             hook.remove()
     channels = predictor.outputs
-    stages = [Stage("input", "input", 0, patch[0, ..., centre_slice].numpy(), size, predictor.modalities)]
+    names = input_names(metadata.train_config, predictor.modalities)
+    stages = [Stage("input", "input", 0, patch[0, ..., centre_slice].numpy(), size, names)]
     unique_names = stage_names((stage.kind, stage.level) for stage in network_stages)
     for name, stage in zip(unique_names, network_stages, strict=True):
         values, output_size = outputs[stage.module]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+from collections.abc import Sequence
 
-from core.config import ModelConfig
+from core.config import ModelConfig, TrainConfig
 from core.errors import ConfigError
 from core.fields import specs_of
 from core.models import own_networks
@@ -116,6 +117,43 @@ def resolve(config: ModelConfig) -> ModelConfig:
         If the architecture is unknown.
     """
     return architecture(config.model).resolve(config)
+
+
+def input_channels(config: TrainConfig, modalities: int) -> int:
+    """Number of input channels of a network: one per modality, and with ``modality_indicator`` as many again, which
+    state what images exist (:func:`core.models.indicator.with_indicator`).
+
+    Raises
+    ------
+    ConfigError
+        If the architecture is unknown, or takes no such channels.
+    """
+    check_indicator(config)
+    return 2 * modalities if config.data.modality_indicator else modalities
+
+
+def input_names(config: TrainConfig, modalities: Sequence[str]) -> tuple[str, ...]:
+    """Names of the input channels of a network, in order; errors are those of :func:`input_channels`."""
+    stated = [f"{name} exists" for name in modalities]
+    return (*modalities, *stated)[: input_channels(config, len(modalities))]
+
+
+def check_indicator(config: TrainConfig) -> None:
+    """Check that the network takes the channels of ``modality_indicator``, if they are chosen.
+
+    Raises
+    ------
+    ConfigError
+        If the architecture is unknown, or takes no such channels.
+    """
+    if not config.data.modality_indicator:
+        return
+    entry = architecture(config.model.model)
+    if entry.no_indicator:
+        raise ConfigError(
+            f"modality_indicator: expected a network that reads all input channels together, got {entry.name}: "
+            f"{entry.no_indicator}; choose another network, or leave the indicator out"
+        )
 
 
 def size_divisor(config: ModelConfig) -> int:

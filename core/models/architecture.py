@@ -55,6 +55,8 @@ class Architecture:
         multiple; images of other sizes are padded inside the network.
     aliases : tuple of str. Other names by which it is known.
     max_in_channels : int or None. Most modalities that it takes; ``None`` for any number.
+    no_indicator : str. Why it takes no channels that state which modalities exist (:func:`core.models.input_channels`);
+        empty for a network that does.
     own : bool. Whether it is a user's (:mod:`core.models.own_networks`).
     path : str. Python file of a user's network; ``module`` is then empty.
     packages : tuple of str. Optional packages that it needs, of requirements-networks.txt.
@@ -71,6 +73,7 @@ class Architecture:
     divisor: Callable[[ModelConfig], int] = halving_levels
     aliases: tuple[str, ...] = ()
     max_in_channels: int | None = None
+    no_indicator: str = ""
     packages: tuple[str, ...] = ()
     own: bool = False
     path: str = ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from core.models.architecture import Architecture, multiple_of
 
+PATHS_OF_MODALITIES = "it has layers of its own for each input channel"
+
 ARCHITECTURES = (
     Architecture(
         name="unet3d",
@@ -64,6 +66,7 @@ ARCHITECTURES = (
         fixed_options={"activation": "prelu"},
         divisor=multiple_of(1),
         aliases=("DENSENET2",),
+        no_indicator=PATHS_OF_MODALITIES,
     ),
     Architecture(
         name="densenet_dual",
@@ -75,6 +78,7 @@ ARCHITECTURES = (
         fixed_options={"activation": "prelu"},
         divisor=multiple_of(1),
         aliases=("DENSENET3",),
+        no_indicator=PATHS_OF_MODALITIES,
     ),
     Architecture(
         name="hyperdensenet",
@@ -86,6 +90,7 @@ ARCHITECTURES = (
         fixed_options={"activation": "prelu"},
         divisor=multiple_of(1),
         aliases=("HYPERDENSENET",),
+        no_indicator=PATHS_OF_MODALITIES,
         max_in_channels=3,
     ),
     Architecture(
@@ -124,6 +129,7 @@ ARCHITECTURES = (
         options=("channels",),
         fixed_options={"norm": "group", "downsampling": "stride", "widening": "after"},
         aliases=("RESNET3DVAE",),
+        no_indicator="in training it rebuilds all of its input channels",
         extras=("image", "reconstruction", "mean", "log_variance"),
     ),
     Architecture(

@@ -69,7 +69,7 @@ class SegmentationNetwork(nn.Module):
     Parameters
     ----------
     config : ModelConfig. Resolved (:func:`core.models.resolve`).
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
 
     Attributes

@@ -17,7 +17,7 @@ def build_model(config: ModelConfig, in_channels: int, classes: int) -> Segmenta
     Parameters
     ----------
     config : ModelConfig. Architecture, channels and layers; empty ``channels`` take the architecture's own.
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
 
     Returns

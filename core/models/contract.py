@@ -38,7 +38,7 @@ def check_network(config: ModelConfig, in_channels: int = 2, classes: int = 3) -
     Parameters
     ----------
     config : ModelConfig. The network.
-    in_channels, classes : int. Number of modalities, and of classes.
+    in_channels, classes : int. Number of input channels, and of classes.
 
     Raises
     ------

@@ -35,7 +35,7 @@ class DenseNetEarly(SegmentationNetwork):
     config : ModelConfig. ``channels`` and ``norm`` are used: channels of each 3x3x3 convolution, three convolutions per
         number (the 1x1x1 convolutions follow in proportion to the last); "batch", "instance" or "group" normalisation
         before each convolution but the first.
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
     """
 

@@ -58,7 +58,7 @@ class DenseVoxelNet(SegmentationNetwork):
           depth. The transposed convolutions end at four times the first number, twice as many at each level below.
         - ``norm``: "batch", "instance" or "group" normalisation.
         - ``activation``: "relu", "leaky_relu" (slope 0.01) or "prelu" (a slope per channel).
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
 
     Notes

@@ -46,7 +46,7 @@ class HighResNet3D(SegmentationNetwork):
     ----------
     config : ModelConfig. ``channels``: channels of the blocks with dilation 1, 2, 4, ...; ``norm`` and ``activation``
         before each convolution.
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
 
     Notes

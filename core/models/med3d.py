@@ -63,7 +63,7 @@ class Med3D(SegmentationNetwork):
     ----------
     config : ModelConfig. ``resnet_depth`` is used: number of layers of the ResNet. The widths are fixed, those of the
         published weights.
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
 
     Attributes

@@ -80,7 +80,7 @@ def trace_network(config: ModelConfig, in_channels: int, classes: int, size: Siz
     Parameters
     ----------
     config : ModelConfig.
-    in_channels, classes : int. Number of modalities, and of classes with the background.
+    in_channels, classes : int. Number of input channels, and of classes with the background.
     size : tuple of int. Voxels of the image along (i, j, k).
 
     Raises

@@ -32,7 +32,7 @@ def build_own(entry: Architecture, config: ModelConfig, in_channels: int, classe
     ----------
     entry : Architecture. Of a file or an entry point.
     config : ModelConfig. Resolved.
-    in_channels, classes : int. Number of modalities, and of classes.
+    in_channels, classes : int. Number of input channels, and of classes.
 
     Raises
     ------
@@ -58,8 +58,8 @@ def build_own(entry: Architecture, config: ModelConfig, in_channels: int, classe
             return OwnNetwork(config, in_channels, classes, network_class)
     except (Exception, SystemExit) as error:
         raise ConfigError(
-            f"model: {where}: {entry.class_name} cannot be built for {in_channels} modalities and {classes} classes: "
-            f"{type(error).__name__}: {error}"
+            f"model: {where}: {entry.class_name} cannot be built for {in_channels} input channels and {classes} "
+            f"classes: {type(error).__name__}: {error}"
         ) from error
 
 

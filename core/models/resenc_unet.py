@@ -57,7 +57,7 @@ class ResEncUNet(SegmentationNetwork):
         - ``channels``: channels at each resolution, full resolution first; their number is the depth.
         - ``deep_supervision``: in training, the logits of inner decoder levels as the extra "deep_supervision"
           (:mod:`core.models.deep_supervision`).
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
 
     Notes

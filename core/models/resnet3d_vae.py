@@ -74,7 +74,7 @@ class ResNet3DVAE(SegmentationNetwork):
     ----------
     config : ModelConfig. ``channels`` are used: channels at each resolution, full resolution first. The other options
         are the architecture's own.
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
 
     Notes

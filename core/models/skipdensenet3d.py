@@ -55,7 +55,7 @@ class SkipDenseNet3D(SegmentationNetwork):
           level below; their number is the depth.
         - ``norm``: "batch", "instance" or "group" normalisation.
         - ``activation``: "relu", "leaky_relu" (slope 0.01) or "prelu" (a slope per channel).
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
 
     Notes

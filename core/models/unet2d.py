@@ -49,7 +49,7 @@ class UNet2D(SegmentationNetwork):
     ----------
     config : ModelConfig. ``channels`` at each resolution, full resolution first; ``norm`` and ``activation`` after each
         convolution.
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
 
     Notes

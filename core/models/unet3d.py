@@ -56,7 +56,7 @@ class UNet3D(SegmentationNetwork):
           full resolution: one convolution there, and few channels, make a network several times as fast.
         - ``deep_supervision``: in training, the logits of inner decoder levels as the extra "deep_supervision"
           (:mod:`core.models.deep_supervision`).
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
 
     Notes

@@ -45,7 +45,7 @@ class VNet(SegmentationNetwork):
         normalisation after each convolution; in training, the logits of inner decoder levels as the extra
         "deep_supervision" (:mod:`core.models.deep_supervision`). The other options are the architecture's own, and
         replaced in the network's ``config``.
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     classes : int. Number of classes, the background included.
 
     Notes

@@ -12,7 +12,7 @@ from core.checkpointing.metadata import ACCEPT_DATA
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
 from core.losses import check_loss
-from core.models import architecture, check_packages
+from core.models import architecture, check_indicator, check_packages
 from core.models.own_networks import KEPT
 from core.paths import DEMO, dataset_folder
 from core.processes import module_command, run_limited
@@ -227,6 +227,7 @@ def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
     """
     check_network(config)
     check_loss(config.loss, config.model)
+    check_indicator(config)
     values = {"init_from": _initial_checkpoint(root, config.run.init_from)}
     if not config.data.path:
         raise ConfigError("DATA: expected the folder of a data set, or 'demo', got nothing")

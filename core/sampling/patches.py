@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from core.compute.threads import single_threaded
 from core.config import SamplingConfig
+from core.imaging.content import present_channels
 from core.imaging.normalise import to_float16
 from core.labels import IGNORE_INDEX
 from core.sampling.voxel_sets import VoxelSet, voxel_set
@@ -67,6 +68,9 @@ class Subjects(Protocol):
     def label(self, index: int) -> Tensor:
         """A whole label map on the device, uint8, shape (i, j, k)."""
 
+    def present(self, index: int) -> tuple[bool, ...]:
+        """Of which channels a subject has an image: the others are 0 in every voxel."""
+
     def crop(self, locations: Sequence[PatchLocation], size: Size3) -> Batch:
         """Sub-volumes on the device: image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k)."""
 
@@ -74,11 +78,30 @@ class Subjects(Protocol):
         """Release files."""
 
 
+class PresentChannels:
+    """Which channels of each subject have an image, found when a subject is first asked for.
+
+    Parameters
+    ----------
+    images : sequence of ndarray or Tensor, shape (channel, i, j, k).
+    """
+
+    def __init__(self, images: Sequence[Any]) -> None:
+        self._images = images
+        self._known: dict[int, tuple[bool, ...]] = {}
+
+    def __call__(self, index: int) -> tuple[bool, ...]:
+        if index not in self._known:
+            self._known[index] = present_channels(self._images[index])
+        return self._known[index]
+
+
 class ResidentSubjects:
     """Subjects that are kept on the training device: images in half precision, labels as uint8."""
 
     def __init__(self, subjects: Sequence[TrainingSubject], device: torch.device) -> None:
         self.ids = [s.id for s in subjects]
+        self.present = PresentChannels([s.image for s in subjects])  # on the host: nothing waits for the device
         self.images = [torch.from_numpy(to_float16(s.image)).to(device) for s in subjects]
         self.labels = [torch.from_numpy(np.ascontiguousarray(s.label)).to(device) for s in subjects]
         self.device = device

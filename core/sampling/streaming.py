@@ -26,7 +26,7 @@ from core.compute.threads import single_threaded_pool
 from core.errors import DeviceError
 from core.formatting import format_bytes
 from core.imaging.normalise import to_float16
-from core.sampling.patches import Batch, PatchLocation, ResidentSubjects, Subjects, crop_patches
+from core.sampling.patches import Batch, PatchLocation, PresentChannels, ResidentSubjects, Subjects, crop_patches
 from core.types import Size3, TrainingSubject
 
 Item = TypeVar("Item")
@@ -130,6 +130,7 @@ class StreamedSubjects:
             images.append(_as_tensor(stored.image))
             labels.append(_as_tensor(stored.label))
         self._images, self._labels = images, labels
+        self.present = PresentChannels(images)
         self.stored_bytes = sum(t.numel() * t.element_size() for t in (*images, *labels))
 
     def __len__(self) -> int:

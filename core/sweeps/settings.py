@@ -12,6 +12,7 @@ from core.errors import ConfigError
 from core.events import SUB_VOLUME_DICE, SUB_VOLUMES_MEASURED, WHOLE_DICE, WHOLE_VOLUMES_MEASURED
 from core.fields import Checked, option
 from core.losses import check_loss
+from core.models import check_indicator
 from core.sweeps.history import STEPS
 from core.sweeps.space import Dimension, Space, choice_text, combinations, grid_of, is_valid
 
@@ -232,6 +233,7 @@ def _reason(name: str, value: Any, space: Space, config: TrainConfig) -> str:
     try:
         changed = config.with_values({name: value})
         check_loss(changed.loss, changed.model)
+        check_indicator(changed)
     except ConfigError as error:
         return str(error)
     return "no configuration of the other searched fields has this value"

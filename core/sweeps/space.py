@@ -16,7 +16,7 @@ from core.config import TrainConfig, field_specs
 from core.errors import ConfigError
 from core.fields import FieldSpec
 from core.losses import check_loss, unused_options
-from core.models import architecture, architectures, missing_packages, unused_model_options
+from core.models import architecture, architectures, check_indicator, missing_packages, unused_model_options
 
 LOG = "log"
 SPREAD = 10.0  # of a suggested logarithmic range: from the present value / SPREAD to the value * SPREAD
@@ -281,6 +281,7 @@ def is_valid(values: Mapping[str, Any], config: TrainConfig) -> bool:
     try:
         changed = config.with_values(values)
         check_loss(changed.loss, changed.model)
+        check_indicator(changed)
     except ConfigError:
         return False
     return True

@@ -18,6 +18,7 @@ from torch import Tensor
 from core.augmentation.augmenter import AugmentationParams, Augmenter
 from core.compute.distributed import SINGLE_PROCESS, DistributedContext
 from core.config import TrainConfig
+from core.models.indicator import with_indicator
 from core.sampling.patches import Batch, PatchLocation, PatchSampler, Subjects
 from core.sampling.streaming import StreamedSubjects, prefetch
 
@@ -79,8 +80,9 @@ class BatchLoader:
 
         Yields
         ------
-        list of (image, label). One per accumulated batch: image float32, shape (batch, channel, i, j, k); label uint8,
-        shape (batch, i, j, k). For streamed subjects a thread prefetches the sub-volumes of the next steps.
+        list of (image, label). One per accumulated batch: image float32, shape (batch, channel, i, j, k), with the
+        channels of an indicator where the network has one; label uint8, shape (batch, i, j, k). For streamed subjects a
+        thread prefetches the sub-volumes of the next steps.
         """
         steps = range(first, last)
         streamed = isinstance(self.subjects, StreamedSubjects)
@@ -98,12 +100,18 @@ class BatchLoader:
         return self._augment(self._crop(self._draw_params(step)))
 
     def _augment(self, regions: list[_Region]) -> list[Batch]:
-        return [self.augmenter.apply(image, label, params) for params, image, label in regions]
+        batches = []
+        for params, region, region_label in regions:
+            image, label = self.augmenter.apply(region, region_label, params)
+            if self.config.data.modality_indicator:
+                image = with_indicator(image, params.kept)
+            batches.append((image, label))
+        return batches
 
     def _draw_params(self, step: int) -> list[AugmentationParams]:
         """Augmentation parameters of each batch of a step, over all processes; independent of their number."""
         generator = seeded_generator(self.config.run.seed, AUGMENTATION_STREAM, step)
-        return [self.augmenter.draw(locations, self.subjects.channels, generator) for locations in self.locations(step)]
+        return [self.augmenter.draw_for(self.subjects, locations, generator) for locations in self.locations(step)]
 
     def _own_regions(self, step: int) -> list[_Region]:
         count = self.config.optim.accumulate

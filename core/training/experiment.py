@@ -16,6 +16,7 @@ from torch import nn
 
 from core.checkpointing.checkpoint import Checkpoint, copy_matching_weights, load, load_latest
 from core.checkpointing.foreign_weights import read_foreign_weights
+from core.checkpointing.input_kernels import fit_input_kernels
 from core.checkpointing.metadata import ACCEPT_DATA, is_torch_file
 from core.compute.allocator import retain_freed_memory
 from core.compute.determinism import deterministic
@@ -45,6 +46,7 @@ from core.training.run_loss import describe_loss_facts, loss_facts, with_loss_fa
 from core.training.run_metadata import (
     check_unchanged,
     checkpoint_metadata,
+    indicator_notes,
     other_voxel_size,
     region_facts,
     run_facts,
@@ -174,7 +176,8 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         if last is not None:
             check_unchanged(last.metadata, data, plan, inputs.folder)
             _check_code(last, inputs)
-        for note in (*(inputs.config.reasons if last is None else ()), *spacing_notes(data, plan)):
+        notes = (*spacing_notes(data, plan), *indicator_notes(data, plan.config))
+        for note in (*(inputs.config.reasons if last is None else ()), *notes):
             inputs.listener(Note(note))
         memory = _MemoryPlan.make(plan, cost, data, machine)
     with _explained_out_of_memory(device, memory.step_bytes, memory.suggestion):
@@ -282,7 +285,7 @@ def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> t
             config.with_values({"precision": precision}),
             shapes=list(data.shapes.values()),
             spacings_mm=list(data.spacings_mm.values()),
-            in_channels=len(data.modalities),
+            modalities=len(data.modalities),
             classes=len(data.output_names),
             device=device.type,
         )
@@ -316,15 +319,27 @@ def _build_network(plan: TrainingPlan, data: RunData, resumed: bool) -> tuple[nn
     """
     config = plan.config
     torch.manual_seed(config.run.seed)
-    model = build_model(config.model, len(data.modalities), len(data.output_names))
+    model = build_model(config.model, plan.in_channels, len(data.output_names))
     if resumed or not config.run.init_from:
         return model, ""
     path = Path(config.run.init_from)
     if is_torch_file(path):
-        foreign = read_foreign_weights(path, model)
-        copied, total = copy_matching_weights(foreign.weights, model)
-        return model, f"{copied} of {total} tensors from {path.name}{foreign.how}"
+        with torch.device("meta"):  # other programs have no indicator
+            like = build_model(config.model, plan.modalities, len(data.output_names))
+        foreign = read_foreign_weights(path, like)
+        weights, fitted = fit_input_kernels(foreign.weights, model, plan.modalities)
+        copied, total = copy_matching_weights(weights, model)
+        return model, f"{copied} of {total} tensors from {path.name}{foreign.how}{fitted}"
     source = load(path)
-    copied, total = copy_matching_weights(source.weights, model)
-    text = f"{copied} of {total} tensors from {path.parent.name}/{path.name}"
+    weights, fitted = source.weights, ""
+    if source.metadata.train_config.data.modality_indicator != config.data.modality_indicator:
+        if len(source.metadata.modalities) != plan.modalities:
+            raise ConfigError(
+                f"init_from: expected a network of the modalities {', '.join(data.modalities)}, since only one of the "
+                f"two has modality_indicator; {path.parent.name}/{path.name} has those of "
+                f"{', '.join(source.metadata.modalities)}; choose another one, or the same modality_indicator"
+            )
+        weights, fitted = fit_input_kernels(weights, model, plan.modalities)
+    copied, total = copy_matching_weights(weights, model)
+    text = f"{copied} of {total} tensors from {path.parent.name}/{path.name}{fitted}"
     return model, text + other_voxel_size(source.metadata, data, plan)

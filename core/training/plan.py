@@ -17,7 +17,7 @@ from core.config import TrainConfig
 from core.formatting import format_bytes, format_count, format_size
 from core.imaging.normalise import Normaliser
 from core.imaging.resample import resampled_shape
-from core.models import resolve, size_divisor
+from core.models import input_channels, resolve, size_divisor
 from core.types import Size3, SpacingMm, triple
 
 MIN_SIDE = 8  # of a sub-volume, in voxels, as in the configuration
@@ -101,7 +101,7 @@ class TrainingPlan:
     ----------
     config : TrainConfig. Configuration with sub-volume size and channels resolved.
     spacing_mm : tuple of float, or None. Voxel size that subjects are resampled to; ``None`` for no resampling.
-    in_channels, classes : int. Number of modalities, and of output channels: classes with the background, or regions.
+    modalities, classes : int. Number of modalities, and of output channels: classes with the background, or regions.
     device : str. Kind of device, as torch names it: a key of ``DEVICE_KINDS``.
     data_bytes : int. Size of the images and labels of all subjects on the device.
     steps_per_epoch : int. Optimizer steps per epoch.
@@ -110,12 +110,17 @@ class TrainingPlan:
 
     config: TrainConfig
     spacing_mm: SpacingMm | None
-    in_channels: int
+    modalities: int
     classes: int
     device: str
     data_bytes: int
     steps_per_epoch: int
     normaliser: Normaliser = field(default_factory=lambda: Normaliser(()))
+
+    @property
+    def in_channels(self) -> int:
+        """Input channels of the network; errors are those of :func:`core.models.input_channels`."""
+        return input_channels(self.config, self.modalities)
 
     def epoch_s(self, cost: StepCost) -> float:
         """Rough estimate of the duration of an epoch, from the cost of its steps."""
@@ -129,7 +134,7 @@ class TrainingPlan:
     def prepared_bytes(self, shapes: Mapping[str, Size3], spacings_mm: Mapping[str, SpacingMm]) -> list[int]:
         """Size of the image and label map of each subject as trained on, from those of its files."""
         resampled = resampled_shapes(list(shapes.values()), list(spacings_mm.values()), self.spacing_mm)
-        return [math.prod(shape) * (IMAGE_BYTES * self.in_channels + LABEL_BYTES) for shape in resampled]
+        return [math.prod(shape) * (IMAGE_BYTES * self.modalities + LABEL_BYTES) for shape in resampled]
 
     def with_normaliser(self, normaliser: Normaliser) -> TrainingPlan:
         """The plan with the intensity normalisation decided, also in its configuration where all channels share one."""
@@ -143,7 +148,7 @@ def make_plan(
     *,
     shapes: Sequence[Size3],
     spacings_mm: Sequence[SpacingMm],
-    in_channels: int,
+    modalities: int,
     classes: int,
     device: str = "cpu",
 ) -> TrainingPlan:
@@ -153,7 +158,7 @@ def make_plan(
     ----------
     config : TrainConfig. A precision of "auto" is taken as bf16.
     shapes, spacings_mm : sequence of tuple. Voxels and voxel size of each subject along i, j, k.
-    in_channels : int. Number of modalities.
+    modalities : int. Number of modalities.
     classes : int. Number of output channels: classes, background included, or regions.
     device : str. Kind of device, as torch names it.
     """
@@ -167,10 +172,10 @@ def make_plan(
     return TrainingPlan(
         config=resolved,
         spacing_mm=spacing_mm,
-        in_channels=in_channels,
+        modalities=modalities,
         classes=classes,
         device=device,
-        data_bytes=sum(math.prod(shape) * (IMAGE_BYTES * in_channels + LABEL_BYTES) for shape in resampled),
+        data_bytes=sum(math.prod(shape) * (IMAGE_BYTES * modalities + LABEL_BYTES) for shape in resampled),
         steps_per_epoch=math.ceil(config.sampling.samples_train / config.sub_volumes_per_step),
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from core.checkpointing.metadata import LAST, OWN_NETWORK, REGIONS, TRAINING_SPACING, CheckpointMetadata
 from core.checkpointing.training_spacing import TrainingSpacing
+from core.config import TrainConfig
 from core.datasets.splits import Split, adapted_folds
 from core.errors import CheckpointError
 from core.events import FORECAST_FACT
@@ -109,6 +110,22 @@ def other_voxel_size(source: CheckpointMetadata, data: RunData, plan: TrainingPl
         before = TrainingSpacing.of([source.spacing_mm])
     now_mm = plan.spacing_mm or training_spacing(data).median_mm
     return f", trained at voxels of {before.text}" if before is not None and before.difference(now_mm) else ""
+
+
+def indicator_notes(data: RunData, config: TrainConfig) -> list[str]:
+    """Notes on what the network learns of the channels of ``modality_indicator``; none without them."""
+    if not config.data.modality_indicator:
+        return []
+    lacking = [id for id in data.split.train if data.dataset.absent(data.dataset.subject(id), data.modalities)]
+    if lacking:
+        return [f"training subjects that lack a modality: {len(lacking)} of {len(data.split.train)}"]
+    if config.augment.modality_dropout and len(data.modalities) > 1:
+        return []
+    warning = (
+        "warning: no training subject lacks a modality, and none is left out (modality_dropout): the network does not "
+        "learn what modality_indicator means"
+    )
+    return [warning]
 
 
 def spacing_notes(data: RunData, plan: TrainingPlan) -> list[str]:

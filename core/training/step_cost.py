@@ -92,7 +92,7 @@ def trace_training_step(
     Parameters
     ----------
     config : TrainConfig. With the sub-volume size resolved. A precision of "auto" is taken as bf16.
-    in_channels : int. Number of modalities.
+    in_channels : int. Number of input channels.
     outputs : int or TracedOutputs. Output channels of the network; a number: that of classes, with the background.
     device : str. "cpu" or "cuda".
 

@@ -122,7 +122,15 @@ class _Trainer:
             sampling.samples_val if task.held_out else 0,
             seeded_generator(self.config.run.seed, VALIDATION_STREAM, 0),
         )
-        return ValidationSet(self.data.held_out, tuple(locations), size, task.colours, task.outputs, task.regions)
+        return ValidationSet(
+            self.data.held_out,
+            tuple(locations),
+            size,
+            task.colours,
+            task.outputs,
+            task.regions,
+            self.config.data.modality_indicator,
+        )
 
     @property
     def stopped(self) -> bool:

@@ -22,9 +22,10 @@ from core.inference.outputs import NetworkOutputs
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.labels import IGNORE_INDEX
 from core.losses.build import LossFunction
+from core.models.indicator import with_indicator
 from core.packed_labels import PackedLabels
 from core.regions import RegionSpace
-from core.sampling.patches import PatchLocation, Subjects
+from core.sampling.patches import Batch, PatchLocation, Subjects
 from core.types import ProgressCallback, Size3
 
 LABEL_OPACITY = 0.55  # of the colours in the picture
@@ -42,6 +43,7 @@ class ValidationSet:
     colours : tuple of str. Display colour ``#rrggbb`` of each class, background first.
     outputs : NetworkOutputs. What the channels of the network are.
     regions : RegionSpace or None. Regions that are scored too; ``None`` for none.
+    indicator : bool. Whether the network has input channels that state which modalities exist.
     """
 
     subjects: Subjects
@@ -50,6 +52,15 @@ class ValidationSet:
     colours: tuple[str, ...]
     outputs: NetworkOutputs
     regions: RegionSpace | None = None
+    indicator: bool = False
+
+    def crop(self, locations: Sequence[PatchLocation]) -> Batch:
+        """Sub-volumes as the network gets them: image float32 (batch, channel, i, j, k), label uint8 (batch, i, j,
+        k)."""
+        image, label = self.subjects.crop(locations, self.size)
+        if self.indicator:
+            image = with_indicator(image, [self.subjects.present(location.subject) for location in locations])
+        return image, label
 
     @property
     def classes(self) -> int:
@@ -165,7 +176,7 @@ def score_sub_volumes(
     picture = None
     batches = [locations[first : first + batch_size] for first in range(0, len(locations), batch_size)]
     for batch in distributed.shard(batches):
-        image, label = validation_set.subjects.crop(batch, validation_set.size)
+        image, label = validation_set.crop(batch)
         with cudnn_benchmark(device), autocast(device, precision):
             logits = model(image)
         sub_volumes = (label != IGNORE_INDEX).flatten(1).any(dim=1).sum()

@@ -10,6 +10,7 @@ from core.compute.distributed import DistributedContext
 from core.config import TrainConfig
 from core.inference.sliding_window import InferenceOptions, foreground_box
 from core.losses.build import LossFunction
+from core.models import input_channels
 from core.training.run_progress import RunProgress
 from core.training.validation_budget import SUB_VOLUMES, ValidationBudget, time_tile
 from core.training.validation_scores import (
@@ -81,7 +82,7 @@ class Validator:
         subjects, size = self.validation_set.subjects, self.validation_set.size
         if not self.config.run.minutes or not len(subjects):
             return
-        tile_s = time_tile(self.model, subjects.channels, size, self.config.run.precision)
+        tile_s = time_tile(self.model, input_channels(self.config, subjects.channels), size, self.config.run.precision)
         (tile_s,) = self.distributed.broadcast([tile_s * (2 if self.config.validation.mirror else 1)])
         # The share of rank 0 is no smaller than that of any other process.
         world_size = self.distributed.world_size
@@ -134,6 +135,7 @@ class Validator:
             validation.mirror,
             self._swapped,
             outputs.regions is not None,
+            indicator=self.validation_set.indicator,
         )
         return score_whole_volumes(self.model, self.validation_set, options, progress, self.distributed)
 

@@ -223,6 +223,42 @@ def test_ambiguous_images_are_assigned_by_the_user(checkpoints: Path, own_data: 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_child_processes")
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_child_processes")
+def test_a_modality_may_be_missing_where_the_model_learned_it(checkpoints: Path, own_data: Path) -> None:
+    untrained_run(checkpoints, "lacking", ("T1", "T2"), config={"modality_dropout": 0.3, "modality_indicator": True})
+    scan = write_nifti(own_data / "s_T2.nii", balls(54)[0][0], AFFINE)
+    app = from_files(open_page("predict"), scan)
+    assert [s.value for s in app.selectbox][-2:] == ["There is none", "s_T2.nii"]
+    click(app, "Segment")
+    request = segmentations.read(result_of(app))
+    assert request is not None
+    assert (request.modalities, request.without, request.paths) == (("T2",), ("T1",), [scan])
+    assert request.options == ["--without", "T1"] and f"{scan} --without T1 --out" in request.command
+    app = from_files(open_page("predict"), scan)
+    app.selectbox[-1].set_value("There is none").run()
+    assert button(app, "Segment").disabled and "Choose at least one image." in [
+        warning.value for warning in app.warning
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_child_processes")
+def test_subjects_without_a_modality_are_cases_where_the_model_learned_it(checkpoints: Path, own_data: Path) -> None:
+    untrained_run(checkpoints, "lacking", ("T1", "T2"), config={"modality_dropout": 0.3})
+    for name in ("subject-1-T2", "subject-2-T1", "subject-2-T2"):
+        write_nifti(own_data / "set" / f"{name}.nii.gz", balls(54)[0][0], AFFINE)
+    app = choose(open_page("predict"), "Images", "Data set")
+    app.selectbox(key="predict_data").set_value("set").run()
+    app.multiselect(key="predict_subject").set_value(["subject-1", "subject-2"]).run()
+    click(app, "Segment 2 cases")
+    started = {name: segmentations.read(id) for name, id in batches.read(result_of(app)).items()}
+    assert {name: (r.modalities, r.without) for name, r in started.items() if r is not None} == {
+        "subject-1": (("T2",), ("T1",)),
+        "subject-2": (("T1", "T2"), ()),
+    }
+
+
 def test_images_of_a_data_set_subject_are_assigned_automatically(run_id: str, own_data: Path) -> None:
     write_balls(own_data / "balls")
     app = open_page("predict")

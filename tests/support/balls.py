@@ -110,8 +110,8 @@ def write_balls(folder: Path, subjects: int = 6, channels: int = 1, flipped: boo
 
 
 def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **metadata: Any) -> str:
-    """A run with an untrained network, ``model`` among the values of its metadata or a U-Net, whose segmentations are
-    meaningless but reproducible; returns its id."""
+    """A run with an untrained network, whose segmentations are meaningless but reproducible; returns its id. The values
+    of its metadata may have ``model``, a U-Net by default, and ``config``, values of its configuration."""
     import torch
 
     from core.checkpointing.checkpoint import Checkpoint, build_network, save
@@ -120,7 +120,8 @@ def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **metadata
     from core.runs.launch import create_run
 
     labels = LabelSpace.from_raw(dict(enumerate(CLASSES)))
-    config = tiny(path="somewhere", sub_volume=(16, 16, 16), model=metadata.pop("model", "unet3d"))
+    values = {"model": metadata.pop("model", "unet3d"), **metadata.pop("config", {})}
+    config = tiny(path="somewhere", sub_volume=(16, 16, 16), **values)
     described = CheckpointMetadata(config.to_json(), labels.to_json(), modalities, None, **metadata)
     torch.manual_seed(0)
     folder = create_run(root, config, name)

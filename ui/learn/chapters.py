@@ -118,7 +118,7 @@ def _sub_volume_sizes(data: SubjectData, dataset: Dataset) -> list[tuple[str, Si
         preset("quick"),
         shapes=[triple(data.slices["shape"])],
         spacings_mm=[tuple(data.slices["spacing"])],
-        in_channels=len(dataset.modalities),
+        modalities=len(dataset.modalities),
         classes=len(dataset.labels),
     ).config.sampling.sub_volume
     article = preset("article").sampling.sub_volume

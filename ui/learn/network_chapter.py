@@ -13,6 +13,7 @@ from core.datasets import Dataset
 from core.errors import UserError
 from core.formatting import format_size
 from core.labels import LabelSpace
+from core.models import input_names
 from core.paths import DEMO, DEMO_MODEL
 from core.presets import preset
 from core.types import Size3, triple
@@ -74,13 +75,14 @@ def _network_of_model(
     )
     labels, config = metadata.label_space, metadata.train_config
     channels, regions = metadata.output_names, network_data.region_channels(metadata)
-    description = _described(model.name, config.model, len(images), len(channels), size)
+    inputs = input_names(config, metadata.modalities)
+    description = _described(model.name, config.model, len(inputs), len(channels), size)
     if description is None:
         return
     detail = any(stage["reads_image"] for stage in description["stages"] if stage["level"] == 1)
     if not finished:
         kind = "sigmoid" if regions else "softmax"
-        stages = network_data.network_stages(description, metadata.modalities, channels, size, kind)
+        stages = network_data.network_stages(description, inputs, channels, size, kind)
         figures.network(stages, labels.to_json(), None, detail, regions)
         return
     try:

@@ -21,7 +21,7 @@ from ui.viewer import volumes
 
 def network_stages(
     description: Mapping[str, Any],
-    modalities: Sequence[str],
+    channels: Sequence[str],
     classes: Sequence[str],
     size: Size3,
     kind: str = "softmax",
@@ -31,13 +31,14 @@ def network_stages(
     Parameters
     ----------
     description : mapping. Of the network for this size (:func:`ui.shared.network_inspector.network_description`).
+    channels : sequence of str. Names of the input channels (:func:`core.models.input_names`).
     classes : sequence of str. Names of the output channels.
     size : tuple of int. Sub-volume size in voxels (i, j, k).
     kind : str. What makes probabilities of logits: "softmax", or "sigmoid" of a network of regions.
     """
 
     stages = [
-        {"kind": "input", "level": 0, "channels": len(modalities), "size": list(size)},
+        {"kind": "input", "level": 0, "channels": len(channels), "size": list(size)},
         *({key: s[key] for key in ("kind", "level", "channels", "size")} for s in description["stages"]),
         {"kind": kind, "level": 0, "channels": len(classes), "size": list(size)},
     ]

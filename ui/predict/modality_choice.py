@@ -17,6 +17,7 @@ from ui.shared import formatting
 from ui.shared.hashes import short_hash
 
 KEY = "predict_channel"  # prefix of session keys
+NO_IMAGE = "There is none"
 
 
 @dataclass(frozen=True)
@@ -26,53 +27,74 @@ class Case:
     Attributes
     ----------
     name : str. Name on screen.
-    images : tuple of ImageRef. One per modality of the network, in order.
+    image_of : mapping. Image by modality, in the order of the network, which was trained without some where any lacks.
     """
 
     name: str
-    images: tuple[ImageRef, ...]
+    image_of: Mapping[str, ImageRef]
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """The images, in the order of their modalities."""
+        return tuple(self.image_of.values())
+
+    def without(self, modalities: Sequence[str]) -> tuple[str, ...]:
+        """Modalities, of these, of which the case has no image."""
+        return tuple(name for name in modalities if name not in self.image_of)
 
 
-def choose_cases(chosen: ChosenImages, modalities: tuple[str, ...]) -> tuple[Case, ...]:
+def choose_cases(chosen: ChosenImages, modalities: tuple[str, ...], may_lack: bool) -> tuple[Case, ...]:
     """The cases of the chosen images; what cannot be segmented is reported.
+
+    Parameters
+    ----------
+    chosen : ChosenImages. Images.
+    modalities : tuple of str. Modalities of the network, in order.
+    may_lack : bool. Whether cases may lack some of them.
 
     Returns
     -------
     tuple of Case. Empty until every image has its place and fits.
     """
-    cases = _cases_of_subjects(chosen.subjects, modalities) or _cases_of_files(chosen.files, modalities)
+    cases = _cases_of_subjects(chosen.subjects, modalities, may_lack)
+    cases = cases or _cases_of_files(chosen.files, modalities, may_lack)
     for case in cases:
         try:
-            check_images([ref.path for ref in case.images], modalities, channel_numbers(case.images))
+            paths = [ref.path for ref in case.images]
+            check_images(paths, modalities, channel_numbers(case.images), case.without(modalities))
         except UserError as error:
             refuse(str(error))
             return ()
     return cases if chosen.fit else ()
 
 
-def _cases_of_subjects(subjects: Mapping[str, Mapping[str, ImageRef]], modalities: tuple[str, ...]) -> tuple[Case, ...]:
-    """A case for each subject of a data set; what the modalities are called there is decided by the first subject."""
+def _cases_of_subjects(
+    subjects: Mapping[str, Mapping[str, ImageRef]], modalities: tuple[str, ...], may_lack: bool
+) -> tuple[Case, ...]:
+    """A case for each subject of a data set; what the modalities are called there is decided by the first subject that
+    has most of them."""
     if not subjects:
         return ()
-    first = next(iter(subjects.values()))
-    images = assign_modalities(first, modalities)
+    first = max(subjects.values(), key=len)
+    images = assign_modalities(first, modalities, may_lack)
     if images is None:
         return ()
-    names = [next(name for name, ref in first.items() if ref == image) for image in images]
-    lacking = [id for id, refs in subjects.items() if set(names) - set(refs)]
+    names = {m: next(name for name, ref in first.items() if ref == image) for m, image in images.items()}
+    found = {id: {m: refs[name] for m, name in names.items() if name in refs} for id, refs in subjects.items()}
+    lacking = [id for id, of_case in found.items() if len(of_case) < (1 if may_lack else len(names))]
     if lacking:
-        needed = formatting.plain(" and ".join(names))
+        needed = formatting.plain(f" {'or' if may_lack else 'and'} ".join(names.values()))
         st.warning(
             f"Left out, since they have no {needed}: {formatting.plain(format_list(lacking))}.",
             icon=":material/warning:",
         )
-    return tuple(Case(id, tuple(refs[n] for n in names)) for id, refs in subjects.items() if id not in lacking)
+    return tuple(Case(id, of_case) for id, of_case in found.items() if id not in lacking)
 
 
-def _cases_of_files(refs: Mapping[str, ImageRef], modalities: tuple[str, ...]) -> tuple[Case, ...]:
+def _cases_of_files(refs: Mapping[str, ImageRef], modalities: tuple[str, ...], may_lack: bool) -> tuple[Case, ...]:
     groups = group_cases(refs, modalities)
     if len(groups.cases) < 2:
-        images = assign_modalities(refs, modalities) if refs else None
+        images = assign_modalities(refs, modalities, may_lack) if refs else None
         return (Case(next(iter(groups.cases), "the subject"), images),) if images else ()
     st.caption(f"{len(groups.cases)} cases: {formatting.plain(format_list(list(groups.cases)))}")
     used = {name for names in groups.cases.values() for name in names}
@@ -80,43 +102,59 @@ def _cases_of_files(refs: Mapping[str, ImageRef], modalities: tuple[str, ...]) -
         reasons = [f"{case} needs one {' and one '.join(wrong)}" for case, wrong in groups.incomplete.items()]
         why = f" ({format_list(reasons)})" if reasons else ""
         st.warning(f"Left out: {formatting.plain(format_list(unused) + why)}.", icon=":material/warning:")
-    return tuple(Case(case, tuple(refs[name] for name in names)) for case, names in groups.cases.items())
+    image_of = {case: dict(zip(modalities, names, strict=True)) for case, names in groups.cases.items()}
+    return tuple(Case(case, {m: refs[name] for m, name in names.items()}) for case, names in image_of.items())
 
 
-def assign_modalities(refs: Mapping[str, ImageRef], modalities: tuple[str, ...]) -> tuple[ImageRef, ...] | None:
+def assign_modalities(
+    refs: Mapping[str, ImageRef], modalities: tuple[str, ...], may_lack: bool
+) -> dict[str, ImageRef] | None:
     """The image of each modality; select boxes are shown where it cannot be inferred.
+
+    Parameters
+    ----------
+    refs : mapping. Images by name, at least one.
+    modalities : tuple of str. Modalities of the network, in order.
+    may_lack : bool. Whether there need not be an image of each.
 
     Returns
     -------
-    tuple of ImageRef or None. One image per modality; ``None`` until each modality has a different image.
+    dict of ImageRef or None. Image by modality, in order; ``None`` until each modality has a different image, or is
+    said to have none.
     """
     inferred = infer_modalities(refs, modalities)
     names = list(refs)
     single = len(refs) == len(modalities) == 1
     named_by_dataset = all(inferred.get(m) == m for m in modalities)
     if single or named_by_dataset:
-        return tuple(refs[inferred[m]] for m in modalities)
+        return {m: refs[inferred[m]] for m in modalities}
+    options = [*names, NO_IMAGE] if may_lack else names
+    undecided = NO_IMAGE if may_lack and len(inferred) == len(refs) else None
     digest = short_hash("\n".join([*names, *modalities]))[:8]
     chosen = [
         st.selectbox(
             formatting.plain(modality) if modality in inferred else f"Which image is {formatting.plain(modality)}?",
-            names,
-            index=names.index(inferred[modality]) if modality in inferred else None,
+            options,
+            index=options.index(chosen_first) if (chosen_first := inferred.get(modality, undecided)) else None,
             key=f"{KEY}-{digest}-{modality}",
             placeholder="Choose the image",
         )
         for modality in modalities
     ]
-    if len(refs) < len(modalities):
+    if len(refs) < len(modalities) and not may_lack:
         st.caption(
             f"This model needs {formatting.count(len(modalities), 'image')}: {formatting.plain(', '.join(modalities))}."
         )
     if any(name is None for name in chosen):
         return None
-    if len(set(chosen)) < len(chosen):
+    image_of = {m: refs[str(name)] for m, name in zip(modalities, chosen, strict=True) if name != NO_IMAGE}
+    if not image_of:
+        st.warning("Choose at least one image.", icon=":material/warning:")
+        return None
+    if len(set(image_of.values())) < len(image_of):
         st.warning("One image is chosen for two modalities; choose another one for each.", icon=":material/warning:")
         return None
-    return tuple(refs[str(name)] for name in chosen)
+    return image_of
 
 
 def channel_numbers(images: Sequence[ImageRef]) -> tuple[int, ...]:

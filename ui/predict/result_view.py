@@ -196,6 +196,7 @@ def _facts(request: Request, report: Mapping[str, Any]) -> list[tuple[str, str]]
     images = [
         (modality, _image_name(ref, request)) for modality, ref in zip(request.modalities, request.images, strict=True)
     ]
+    images += [(modality, "none") for modality in request.without]
     method = "The whole volume in one pass"
     if "tile" in report:
         method = f"Sliding window, tiles of {formatting.size(report['tile'])} voxels, overlap {report['overlap']:g}"

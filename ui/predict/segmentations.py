@@ -51,13 +51,14 @@ class Request:
     title : str. Name of the network on screen.
     checkpoint : Path. File of the network.
     labels : list of dict. Classes of the network, as JSON.
-    modalities : tuple of str. Modalities in the network's order.
+    modalities : tuple of str. Modalities of the images, in the network's order.
     images : tuple of ImageRef. One per modality.
     channels : tuple of int. Channel of each image, counted from 1; empty if every file has one channel.
     uploaded : bool. Whether images or checkpoint are uploads, which are copied to the result.
     resample : bool. Whether images are resampled to the voxel size of training.
     nan_is_zero : bool. Whether NaN is read as 0, also where training did not.
     postprocess : bool. Whether the postprocessing that is stored with the network is applied.
+    without : tuple of str. Modalities of the network of which there is no image.
     """
 
     model: str
@@ -71,6 +72,7 @@ class Request:
     resample: bool = False
     nan_is_zero: bool = False
     postprocess: bool = True
+    without: tuple[str, ...] = ()
 
     @property
     def options(self) -> list[str]:
@@ -80,7 +82,8 @@ class Request:
             NAN_IS_ZERO: self.nan_is_zero,
             "--no-postprocessing": not self.postprocess,
         }
-        return [option for option, wanted in chosen.items() if wanted]
+        without = ["--without", *self.without] if self.without else []
+        return [*without, *(option for option, wanted in chosen.items() if wanted)]
 
     @property
     def label_space(self) -> LabelSpace:
@@ -222,6 +225,7 @@ def read(id: str) -> Request | None:
             resample=bool(data.get("resample", False)),
             nan_is_zero=bool(data.get("nan_is_zero", False)),
             postprocess=bool(data.get("postprocess", True)),
+            without=tuple(data.get("without", ())),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

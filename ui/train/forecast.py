@@ -55,7 +55,7 @@ def forecast(config: TrainConfig, summary: DatasetSummary, device: str) -> Train
         config.with_values({"targets": targets}),
         shapes=summary.shapes,
         spacings_mm=summary.spacings_mm,
-        in_channels=len(config.data.modalities or summary.modalities),
+        modalities=len(config.data.modalities or summary.modalities),
         classes=len(learned),
         device=device,
     )

@@ -14,7 +14,7 @@ from core.datasets import DataOptions
 from core.errors import ConfigError
 from core.fields import FieldSpec
 from core.losses import LOSSES, check_loss, unused_options
-from core.models import architecture, architectures, unused_model_options
+from core.models import architecture, architectures, check_indicator, unused_model_options
 from core.presets import AUTO
 from ui.shared import formatting
 
@@ -71,6 +71,7 @@ def read(base: TrainConfig, fixed: Mapping[str, Any]) -> FormState:
         try:
             config = base.with_values(values)
             check_loss(config.loss, config.model)
+            check_indicator(config)
         except ConfigError as error:
             config = None
             name = str(error).partition(":")[0]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from core.augmentation.augmenter import Augmenter, draw_kept
+from core.augmentation.augmenter import AugmentationParams, Augmenter, draw_kept
 from core.config import AugmentConfig
-from core.sampling.patches import PatchLocation
+from core.sampling.patches import PatchLocation, ResidentSubjects
+from core.types import TrainingSubject
 
 LOCATIONS = [PatchLocation(0, (0, 0, 0))] * 4
 
@@ -52,3 +54,33 @@ def test_left_out_and_missing_images_are_zero_whatever_else_changes(warped: bool
                 assert torch.equal(augmented[n, channel], expected[n, channel])
             else:
                 assert not augmented[n, channel].any()
+
+
+def subjects_of(*present: tuple[bool, ...]) -> ResidentSubjects:
+    """Subjects with images of noise, and of 0 where they have none."""
+    made = []
+    for number, has in enumerate(present):
+        image = np.random.default_rng(number).normal(size=(len(has), 9, 9, 9)).astype(np.float32)
+        image[~np.array(has)] = 0
+        made.append(TrainingSubject(str(number), image, np.ones((9, 9, 9), np.uint8), (1.0, 1.0, 1.0)))
+    return ResidentSubjects(made, torch.device("cpu"))
+
+
+def params_of(subjects: ResidentSubjects, kept: list[list[bool]] | None) -> AugmentationParams:
+    locations = [PatchLocation(n, (0, 0, 0)) for n in range(len(subjects))]
+    return AugmentationParams(locations, (8, 8, 8), None, [], [], kept).of_present(subjects)
+
+
+def test_a_missing_image_is_not_kept_and_something_is_always_left() -> None:
+    whole, no_t2 = (True, True, True), (True, False, True)
+    assert params_of(subjects_of(whole, whole), None).kept is None, "nothing changes where nothing is missing"
+    assert params_of(subjects_of(whole, no_t2), None).kept == [list(whole), list(no_t2)]
+    drawn = [[True, True, False], [False, True, False]]  # the second keeps T2 alone, of which there is no image
+    assert params_of(subjects_of(whole, no_t2), drawn).kept == [drawn[0], [True, False, True]]
+
+
+def test_noise_does_not_take_the_place_of_a_missing_image_without_dropout() -> None:
+    subjects = subjects_of((True, False), (True, True))
+    augment = Augmenter(AugmentConfig(intensity=1.0, noise=0.5), (8, 8, 8))
+    image, _ = augment(subjects, [PatchLocation(n % 2, (0, 0, 0)) for n in range(6)], generator())
+    assert not image[::2, 1].any() and image[::2, 0].any() and image[1::2].flatten(2).any(2).all()

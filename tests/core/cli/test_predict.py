@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
+from core.checkpointing.checkpoint import Checkpoint, build_network, save
+from core.checkpointing.metadata import CheckpointMetadata
 from core.cli import main
 from core.imaging.volume import read_header, read_label
-from tests.support.balls import SPACING_MM, balls
+from core.inference.predictor import Predictor
+from core.inference.subject_image import SubjectImage
+from core.labels import LabelSpace
+from tests.support.balls import CLASSES, SPACING_MM, balls, tiny
 from tests.support.dicom_labels import write_case
 from tests.support.strict_json import loads_strict
 from tests.support.volume_files import load, write_analyze, write_nifti
@@ -218,3 +224,39 @@ def test_volumes_are_those_of_the_voxels_and_the_result_keeps_the_unit(
     assert said in report["remarks"][0]
     assert main(["predict", str(ball_run.checkpoint), str(image), "--out", str(out)]) == 0
     assert f"note: {image}: " in (shown := capsys.readouterr().err) and said in shown
+
+
+def model_of_two(folder: Path, **values: Any) -> Path:
+    """A checkpoint of an untrained network of T1 and T2."""
+    config = tiny(path="somewhere", channels=(4, 8), **values)
+    metadata = CheckpointMetadata(
+        config.to_json(), LabelSpace.from_raw(dict(enumerate(CLASSES))).to_json(), ("T1", "T2"), None
+    )
+    torch.manual_seed(0)
+    save(folder / "two.safetensors", Checkpoint(metadata, build_network(metadata).state_dict()))
+    return folder / "two.safetensors"
+
+
+def test_a_case_without_a_modality_is_segmented_by_a_network_that_learned_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = model_of_two(tmp_path, modality_indicator=True, modality_dropout=0.3)
+    (image, _), out = balls(5), tmp_path / "seg.nii.gz"
+    t2 = write_nifti(tmp_path / "case_T2.nii.gz", image[0])
+    assert main(["predict", str(model), str(t2), "--without", "T1", "--out", str(out), "--json"]) == 0
+    report = loads_strict(capsys.readouterr().out)
+    assert (report["images"], report["without"]) == ({"T2": str(t2)}, ["T1"])
+    assert not any("T1" in warning for warning in report["warnings"])
+    both = np.stack([np.zeros_like(image[0]), load(t2).get_fdata(dtype=np.float32)])
+    expected = Predictor(model).segment(SubjectImage(both, (1.0, 1.5, 2.0)))
+    np.testing.assert_array_equal(np.asarray(load(out).dataobj), expected)
+    assert main(["predict", str(model), str(t2), "--without", "T2", "--out", str(out)]) == 1
+    assert "this one is in the position of T1, but its name contains T2" in capsys.readouterr().err
+
+
+def test_a_network_that_always_had_all_modalities_does_not_do_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, t2 = model_of_two(tmp_path), write_nifti(tmp_path / "case_T2.nii.gz", balls(5)[0][0])
+    assert main(["predict", str(model), str(t2), "--without", "T1", "--out", str(tmp_path / "seg.nii.gz")]) == 1
+    assert "--without: expected a network that was trained without some modalities" in capsys.readouterr().err

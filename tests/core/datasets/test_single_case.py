@@ -162,3 +162,17 @@ def test_images_are_grouped_into_cases_by_names_without_the_modality() -> None:
     assert group_cases(unnamed, ("CT",)).cases == {"x": ("x.nii",), "y": ("y.nii.gz",)}
     channels = {f"all, channel {n}": ImageRef(Path("all.nii"), n) for n in (0, 1)}
     assert group_cases(channels, ("CT",)).cases == {}
+
+
+def test_a_modality_without_an_image_is_zero_and_named(tmp_path: Path) -> None:
+    t2 = write_nifti(tmp_path / "T2.nii.gz", voxels(SHAPE, 3))
+    read = read_images([t2], ("T1", "T2", "PD"), without=("PD", "T1"))
+    assert read.absent == ("T1", "PD") and not read.image[[0, 2]].any()
+    np.testing.assert_array_equal(read.image[1], voxels(SHAPE, 3))
+    with pytest.raises(VolumeError, match=r"expected images in the order T1; this one is in the position of T1, .* T2"):
+        read_images([t2], ("T1", "T2"), without=("T2",))
+    for without in (("T1", "T2"), ("FLAIR",)):
+        with pytest.raises(VolumeError, match="expected some of the modalities T1, T2, but not all"):
+            read_images([t2], ("T1", "T2"), without=without)
+    with pytest.raises(VolumeError, match=r"expected 1 image in the order T2, .* got 2 images"):
+        read_images([t2, write_nifti(tmp_path / "b.nii.gz", voxels())], ("T1", "T2"), without=("T1",))

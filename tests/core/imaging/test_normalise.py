@@ -170,6 +170,7 @@ def test_ct_is_clipped_and_scaled_by_the_statistics_of_the_training_subjects() -
     image = np.array([-1000, -100, 0, 60, 140, 300, 3000, 3e5], np.float32).reshape(1, 2, 2, 2)
     result = Normaliser(("ct",), (CT,))(image).reshape(-1)
     assert result.tolist() == pytest.approx([-2, -2, -0.75, 0, 1, 3, 3, 3])
+    assert not Normaliser(("ct",), (CT,))(np.zeros((1, 3, 3, 3))).any(), "that there is no image of, it stays 0"
 
 
 def test_channels_may_have_different_methods() -> None:

@@ -202,7 +202,7 @@ def test_what_fails_with_every_image_is_said_once(tmp_path: Path, result: str) -
         ("self.register_buffer('flag', torch.tensor(True))", "got network.flag"),
         ("self.scale = torch.zeros(3).sum().item()", 'under torch.device\\("meta"\\)'),
         ("self.conv.weight.data[:] = __import__('random').SystemRandom().random()", "different weights"),
-        ("raise KeyError('x')", "cannot be built for 2 modalities and 3 classes: KeyError"),
+        ("raise KeyError('x')", "cannot be built for 2 input channels and 3 classes: KeyError"),
     ],
 )
 def test_wrong_weights_are_named(tmp_path: Path, line: str, message: str) -> None:

@@ -34,6 +34,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("count", [1, 3])
 def test_streamed_subjects_equal_resident_ones(tmp_path: Path, start: VoxelIndex, count: int) -> None:
     subjects = training_subjects(3, channels=2)
+    subjects[1].image[0] = 0  # it has no such image
     resident, streamed = ResidentSubjects(subjects, CPU), StreamedSubjects(subjects, CPU, tmp_path)
     assert (streamed.ids, streamed.channels, len(streamed)) == (resident.ids, resident.channels, 3)
     locations = [PatchLocation(n, start) for n in range(count)]
@@ -43,6 +44,7 @@ def test_streamed_subjects_equal_resident_ones(tmp_path: Path, start: VoxelIndex
         assert streamed_patch.dtype == patch.dtype and torch.equal(streamed_patch, patch)
     for n in range(3):
         assert torch.equal(streamed.image(n), resident.image(n)) and torch.equal(streamed.label(n), resident.label(n))
+        assert streamed.present(n) == resident.present(n) == (n != 1, True)
     assert (streamed.nbytes, streamed.stored_bytes) == (0, resident.nbytes)
 
 

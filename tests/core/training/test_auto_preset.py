@@ -51,7 +51,7 @@ def test_choices_are_those_for_the_device_of_an_engine_and_name_what_was_assumed
 def test_choices_are_a_configuration_and_each_has_a_reason(work: Work, minutes: float) -> None:
     values, reasons = chosen(work, minutes=minutes)
     config = TrainConfig().with_values(values)
-    make_plan(config, shapes=work.shapes, spacings_mm=work.spacings_mm, in_channels=2, classes=4)
+    make_plan(config, shapes=work.shapes, spacings_mm=work.spacings_mm, modalities=2, classes=4)
     topics = [reason.partition(":")[0] for reason in reasons]
     assert topics == [
         "Time", "Network", "Sub-volume", "Batch", "Augmentation", "Loss", "Schedule", "Averaged weights", "Validation",

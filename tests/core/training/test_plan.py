@@ -26,10 +26,10 @@ SHAPES = [(60, 70, 50), (64, 64, 64), (58, 80, 44)]
 SPACINGS_MM = [(1.0, 1.0, 2.0), (0.5, 1.0, 1.0), (2.0, 1.5, 3.0)]
 
 
-def planned(in_channels: int = 2, classes: int = 4, device: str = "cpu", **values: Any) -> TrainingPlan:
+def planned(modalities: int = 2, classes: int = 4, device: str = "cpu", **values: Any) -> TrainingPlan:
     config = TrainConfig().with_values(values)
     return make_plan(
-        config, shapes=SHAPES, spacings_mm=SPACINGS_MM, in_channels=in_channels, classes=classes, device=device
+        config, shapes=SHAPES, spacings_mm=SPACINGS_MM, modalities=modalities, classes=classes, device=device
     )
 
 
@@ -72,7 +72,7 @@ def test_fitted_sub_volume_has_the_documented_properties(shape: Size3, divisor: 
 
 def test_fitted_sub_volume_is_a_valid_configuration() -> None:
     config = TrainConfig().with_values({"channels": (8, 16)})
-    shallow = make_plan(config, shapes=[(100, 90, 3)], spacings_mm=[(1.0, 1.0, 5.0)], in_channels=1, classes=2)
+    shallow = make_plan(config, shapes=[(100, 90, 3)], spacings_mm=[(1.0, 1.0, 5.0)], modalities=1, classes=2)
     assert shallow.config.sampling.sub_volume == (100, 90, 8)
 
 
@@ -101,7 +101,7 @@ def test_sizes_are_those_after_resampling() -> None:
     shapes = [(30, 35, 50), (16, 32, 32), (58, 60, 66)]
     assert resampled.data_bytes == sum(math.prod(shape) for shape in shapes) * (2 * 2 + 1)
     assert native.data_bytes == sum(math.prod(shape) for shape in SHAPES) * (2 * 2 + 1)
-    assert planned(in_channels=1, device="cuda").data_bytes == sum(math.prod(shape) for shape in SHAPES) * (2 + 1)
+    assert planned(modalities=1, device="cuda").data_bytes == sum(math.prod(shape) for shape in SHAPES) * (2 + 1)
 
 
 # --- configuration ----------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_sub_volume_fits_the_depth_of_the_network(channels: tuple[int, ...], exp
 
 def test_sub_volume_is_larger_on_a_gpu() -> None:
     config = TrainConfig()
-    options: dict[str, Any] = dict(shapes=[(240, 240, 155)], spacings_mm=[(1.0,) * 3], in_channels=4, classes=4)
+    options: dict[str, Any] = dict(shapes=[(240, 240, 155)], spacings_mm=[(1.0,) * 3], modalities=4, classes=4)
     sizes = {device: make_plan(config, device=device, **options).config.sampling.sub_volume for device in DEVICE_KINDS}
     large = (128, 128, 128)
     assert sizes == {"cpu": (64, 64, 64), "cuda": large, "mps": (96, 96, 96), "xpu": large}
@@ -236,3 +236,9 @@ def test_number_and_size_of_kept_epochs() -> None:
     assert kept_epochs_in_words(every, 250_000) == "4 checkpoints of 1.0 MB, 4.0 MB in all"
     budget = every.with_values({"minutes": 3.0})
     assert kept_epochs_in_words(budget, 250_000) == "1.0 MB every 5 epochs", "the number of epochs is not known"
+
+
+def test_channels_of_an_indicator_are_inputs_and_no_data() -> None:
+    plain, stating = planned(), planned(modality_indicator=True)
+    assert (plain.in_channels, stating.in_channels) == (2, 4)
+    assert plain.data_bytes == stating.data_bytes, "they are made for each sub-volume"
