@@ -67,7 +67,8 @@ held_out = held_out_subjects(metadata) if choice.is_training_data else []
 with picture:
     view.make_demo_subject(choice.folder, held_out)
 try:
-    options = DataOptions.from_config(metadata.train_config.data)
+    config = metadata.train_config.data
+    options = DataOptions.of_own_data(config) if choice.is_training_data else DataOptions.from_config(config)
     dataset = cache.dataset(choice.folder, options)
 except UserError as error:
     error_box(error)
@@ -94,6 +95,7 @@ of_set = held_out if case_filter == HELD_OUT else dataset.ids
 with side:
     view.summary(dataset, metadata, view.CaseList(model.path, choice.folder, list(of_set), predictions))
     view.seen_note(metadata, choice.is_training_data, held_out)
+    view.other_classes_note(dataset, metadata)
     order = choose_order(ScoredNames.of_checkpoint(metadata).names)
     spread = spread_of(of_set, predictions, order)
     notes = read_notes(noted)

@@ -66,7 +66,8 @@ def add_layout(parser: argparse.ArgumentParser) -> None:
         "--layout",
         default="auto",
         metavar="auto|NAME|FILE.toml",
-        help="how the folder is organised: recognised, a name that 'data layouts' lists, or a description of your own",
+        help="how the folder is organised: recognised (for the data of a model, as in its training), a name that 'data "
+        "layouts' lists, or a description of your own",
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from core.cli.arguments import add_data, add_json, add_layout, add_model, add_progress
 from core.cli.inference_options import add_inference_options, inference_overrides
-from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
+from core.cli.options import AS_IN_TRAINING, add_data_options, model_data_options
 from core.cli.output import align_columns, number_cell
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.compute.allocator import set_freed_memory_retention
@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = files[0]
     set_freed_memory_retention(True)
     predictor = open_predictor(files, replace(inference_overrides(args), maps=args.maps))
-    options = data_options_from(args, predictor.metadata.train_config.data)
-    dataset = open_dataset(dataset_folder(args.data), args.layout, options)
+    folder = dataset_folder(args.data)
+    dataset = open_dataset(folder, args.layout, model_data_options(args, predictor.metadata, folder))
     subjects = args.subject or []
     trained_on = predictor.metadata.dataset.get("path")
     if args.split != "all" and not subjects and trained_on and str(dataset.path.resolve()) != trained_on:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.checkpointing.metadata import CheckpointMetadata, read_metadata
 from core.cli.arguments import add_data, add_layout, add_model
-from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
+from core.cli.options import AS_IN_TRAINING, add_data_options, model_data_options
 from core.datasets import Dataset, open_dataset
 from core.errors import RunError
 from core.paths import checkpoints_root, dataset_folder
@@ -90,7 +90,7 @@ def open_kept_model(args: argparse.Namespace, model: str | None = None) -> KeptM
     root, text = checkpoints_root(args.checkpoints), model or args.run
     checkpoint = find_model(root, text)
     metadata = read_metadata(checkpoint)
-    options = data_options_from(args, metadata.train_config.data)
-    dataset = open_dataset(dataset_folder(args.data), args.layout, options)
+    folder = dataset_folder(args.data)
+    dataset = open_dataset(folder, args.layout, model_data_options(args, metadata, folder))
     evaluate = f"python -m core evaluate {text} {args.data}"
     return KeptModel(root, checkpoint, metadata, dataset, read_predictions(root, checkpoint, dataset.path), evaluate)

@@ -19,6 +19,7 @@ from core.paths import checkpoints_root
 from core.presets import AUTO, DEFAULT_PRESET, PRESET_HELP, PRESET_NAMES, PRESETS, preset
 
 if TYPE_CHECKING:
+    from core.checkpointing.metadata import CheckpointMetadata
     from core.config import DataConfig
     from core.datasets import DataOptions
 
@@ -74,6 +75,20 @@ def data_options_from(args: argparse.Namespace, trained: DataConfig | None = Non
 
     given = {name: value for name, value in _given_values(args).items() if name in DataOptions.names()}
     return replace(DataOptions() if trained is None else DataOptions.from_config(trained), **given)
+
+
+def model_data_options(args: argparse.Namespace, metadata: CheckpointMetadata, folder: Path) -> DataOptions:
+    """The parsed options of reading a data set for a model: what is not given is as in its training, also the layout of
+    the folder that it was trained on.
+
+    Raises
+    ------
+    ConfigError
+        If a value is not allowed.
+    """
+    options = data_options_from(args, metadata.train_config.data)
+    is_own = str(folder.resolve()) == metadata.dataset.get("path")
+    return replace(options, layout=metadata.train_config.data.layout) if is_own else options
 
 
 def takes_all_folds(args: argparse.Namespace) -> bool:

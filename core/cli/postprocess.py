@@ -12,8 +12,9 @@ from typing import Any
 from core.checkpointing.file_header import store_postprocessing
 from core.checkpointing.metadata import POSTPROCESSING, CheckpointMetadata, read_metadata
 from core.cli.arguments import add_device, add_json, add_layout, add_progress
+from core.cli.options import model_data_options
 from core.cli.progress import PARTS_PER_STEP, show_progress
-from core.datasets import DataOptions, open_dataset
+from core.datasets import open_dataset
 from core.errors import CheckpointError, ConfigError, RunError
 from core.evaluation.held_out import held_out_cases
 from core.evaluation.postprocessing_choice import Choice, choose_postprocessing
@@ -152,8 +153,8 @@ def _choose(args: argparse.Namespace, models: Sequence[Path], metadata: Checkpoi
     folder = args.data or predictor.metadata.dataset.get("path")
     if not folder:
         raise CheckpointError("--data: expected the folder of the data set, which the model does not state; give it")
-    options = DataOptions.from_config(predictor.metadata.train_config.data)
-    dataset = open_dataset(dataset_folder(folder), args.layout, options)
+    path = dataset_folder(folder)
+    dataset = open_dataset(path, args.layout, model_data_options(args, predictor.metadata, path))
     with show_progress("subjects", args.progress, PARTS_PER_STEP) as progress:
         cases = held_out_cases(predictor, dataset, progress)
     return choose_postprocessing(cases, predictor.labels.names, metadata.regions)

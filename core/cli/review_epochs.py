@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from core.checkpointing.metadata import read_metadata
 from core.cli.arguments import add_progress
 from core.cli.kept_predictions import add_data_reading
-from core.cli.options import data_options_from
+from core.cli.options import model_data_options
 from core.cli.output import align_columns, number_cell
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.datasets import open_dataset
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     data = args.data or metadata.dataset.get("path")
     if not data:
         raise ConfigError(f"{folder.name}: expected the data set of the run, it names none; give it: --data DATA")
-    options = data_options_from(args, metadata.train_config.data)
-    dataset = open_dataset(dataset_folder(data), args.layout, options)
+    own = dataset_folder(data)
+    dataset = open_dataset(own, args.layout, model_data_options(args, metadata, own))
     dataset.subject(args.subject)  # an unknown one is reported as such, before a network is loaded
     with show_progress("epochs", args.progress, PARTS_PER_STEP) as progress:
         found = segment_epochs(root, kept.epochs, dataset, args.subject, progress)

@@ -48,8 +48,8 @@ def open_dataset(path: str | Path, layout: str = "auto", options: DataOptions = 
     Parameters
     ----------
     path : str or Path. Folder; ``~`` is expanded.
-    layout : str. "auto" to recognise it; or a name as in :func:`core.datasets.recognition.named_layout`.
-    options : DataOptions. Options of reading its files.
+    layout : str. "auto" for that of the options; or a name as in :func:`core.datasets.recognition.named_layout`.
+    options : DataOptions. Options of reading its files; a layout "auto" is recognised.
 
     Raises
     ------
@@ -58,6 +58,7 @@ def open_dataset(path: str | Path, layout: str = "auto", options: DataOptions = 
         describe the folder, and suggests a neighbouring folder that fits.
     """
     folder = _existing_folder(path)
+    layout = options.layout if layout == "auto" else layout
     try:
         found = recognise(folder) if layout == "auto" else Recognition(named_layout(layout, folder), "")
         if found.layout is not None:

@@ -31,8 +31,10 @@ from tests.support.app_pages import (
 )
 from tests.support.background_jobs import poll
 from tests.support.balls import untrained_run
+from tests.support.described_balls import write_described_balls
 from tests.support.kept_epochs import keep_epochs
 from tests.support.quiz_runs import SUBJECTS, QuizRun, use_copy
+from tests.support.volume_files import make_nnunet
 from ui.shared import evaluation_job
 from ui.shared.data_choice import TRAINING_DATA
 
@@ -158,6 +160,24 @@ def test_missing_training_data_leaves_other_data_to_choose(checkpoints: Path, mo
     run = untrained_run(checkpoints, "balls", ("M0",), dataset={"name": "Balls", "path": "/nonexistent/balls"})
     app = open_page("review", model=run)
     assert "the data it was trained on" not in app.selectbox[1].options
+
+
+@pytest.mark.slow
+def test_own_data_are_read_in_the_layout_of_training_and_other_classes_are_no_reference(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path))
+    data, layout = write_described_balls(tmp_path / "described", 1)
+    run = untrained_run(
+        checkpoints, "described", ("T1", "T2"), config={"layout": str(layout)}, dataset={"path": str(data)}
+    )
+    app = open_page("review", model=run)
+    assert not app.error and component_data(app, "grid")["layers"].keys() == {"truth"}
+    assert not any("no reference" in warning.value for warning in app.warning)
+    make_nnunet(tmp_path / "other", 1)
+    app = open_page("review", model=run, data="other")
+    assert "do not have bright, dark: there is no reference" in "".join(w.value for w in app.warning)
+    assert not component_data(app, "grid")["layers"]
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from core.runs.predictions import Prediction, read_predictions
 from ui.quiz.game import Case
 from ui.shared import cache, demo_jobs, evaluation_job, formatting, jobs
 from ui.shared.errors import error_box
+from ui.shared.folders import training_data_folder
 from ui.shared.navigation import page
 from ui.shared.paths import runs_root
 from ui.shared.progress import progress
@@ -54,7 +55,9 @@ class Selection:
     @property
     def options(self) -> DataOptions:
         """Options of reading the data set, those of the model's training."""
-        return DataOptions.from_config(self.metadata.train_config.data)
+        config = self.metadata.train_config.data
+        is_own = self.folder == training_data_folder(self.metadata)
+        return DataOptions.of_own_data(config) if is_own else DataOptions.from_config(config)
 
 
 def unseen_subjects(metadata: CheckpointMetadata, dataset: Dataset) -> list[str]:

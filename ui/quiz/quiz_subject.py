@@ -34,7 +34,7 @@ from ui.quiz.game import Case, GameQuestion
 from ui.quiz.mapped_arrays import MappedArrays
 from ui.shared.heavy_work import heavy_work, one_at_a_time
 from ui.shared.paths import cache_root
-from ui.viewer.scenes import described, subject_hash
+from ui.viewer.scenes import described, missing_classes, subject_hash
 from ui.viewer.volumes import CacheWriteError
 
 MARGIN_MM = 8.0  # around the labelled voxels
@@ -94,13 +94,19 @@ class QuizSubject:
     Raises
     ------
     UserError
-        If a file cannot be read, the subject has no label map, or the prediction has another shape.
+        If a file cannot be read, the subject has no label map, or not the classes of the network, or the prediction has
+        another shape.
     """
 
     def __init__(self, dataset: Dataset, case: Case, labels: LabelSpace) -> None:
         loaded = load_subject(dataset, case.subject)
         if loaded.label is None:
             raise DatasetError(f"{dataset.path}: expected a label map of {case.subject}, found none")
+        if missing := missing_classes(labels, dataset):
+            raise DatasetError(
+                f"{dataset.path}: expected labels of the model's classes {', '.join(labels.names[1:])}; this data set "
+                f"has no {', '.join(missing)}; choose another one"
+            )
         self.case = case
         self._labels = labels
         self._geometry = loaded.geometry

@@ -14,7 +14,7 @@ import streamlit as st
 from core.checkpointing.metadata import MEMBERS, CheckpointMetadata
 from core.datasets import Dataset
 from core.evaluation.surfaces import tolerance_key
-from core.formatting import MISSING, format_number, format_score
+from core.formatting import MISSING, format_list, format_number, format_score
 from core.imaging.display import Grid
 from core.imaging.postprocessing import Postprocessing
 from core.paths import demo_folder
@@ -32,7 +32,7 @@ from ui.shared.query_params import query_params
 from ui.shared.state import CASE, CROSSHAIR, LOOK
 from ui.shared.voxel_size import show_warnings, subject_warning
 from ui.viewer.component import SurfaceUrls, Target, ViewerOptions, viewer
-from ui.viewer.scenes import Scene
+from ui.viewer.scenes import Scene, missing_classes
 from ui.viewer.second_prediction import LAYER as SECOND_PREDICTION
 
 NBSP, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
@@ -102,6 +102,17 @@ def seen_note(metadata: CheckpointMetadata, is_training_data: bool, held_out: Se
         st.caption(
             "Every subject was trained on by at least one of the networks, so these scores are too good: review the "
             "runs of the ensemble, each on its own held-out subjects, or other data."
+        )
+
+
+def other_classes_note(dataset: Dataset, metadata: CheckpointMetadata) -> None:
+    """Remark that the data set does not have classes of the model, so that there is no reference to compare with."""
+    missing = missing_classes(metadata.label_space, dataset)
+    if missing and dataset.labelled_ids:
+        st.warning(
+            f"The label maps of {formatting.plain(dataset.name)} do not have {formatting.plain(format_list(missing))}: "
+            "there is no reference of the classes of this model, and no score.",
+            icon=":material/warning:",
         )
 
 

@@ -21,7 +21,7 @@ def show_first_subject(run: RunSummary) -> None:
 
     Demo data that is being made is looked for until its first subject exists.
     """
-    options = DataOptions.from_config(run.config.data)
+    options = DataOptions.of_own_data(run.config.data)
     if run.config.data.path == DEMO:
         demo_jobs.install_example()  # training makes the same subject, later
     try:

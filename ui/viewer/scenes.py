@@ -97,7 +97,7 @@ def subject_scene(
     folder : Path. Folder of the data set.
     subject : str. Id of the subject.
     labels : LabelSpace, optional. Classes to show; other classes of the truth become background. By default those of
-        the data set.
+        the data set. Without truth if it lacks any of them.
     prediction : Path, optional. Label map with the raw values of ``labels``, on the subject's grid.
     options : DataOptions. Options of reading the data set.
     heat : sequence of HeatFile. Files of heat layers, on the subject's grid.
@@ -117,7 +117,7 @@ def subject_scene(
     load = cache(lambda: load_subject(dataset, subject))  # not called if all volumes are published already
     image = _publish_image(files, load, dataset.modalities)
     layers = {}
-    if dataset.subject(subject).label is not None:
+    if dataset.subject(subject).label is not None and not missing_classes(label_space, dataset):
         mapping = json.dumps([label_space.names, dataset.labels.to_json()])
         _, layers["truth"] = volumes.publish(f"truth\n{files}\n{mapping}", lambda: _truth(load(), dataset, label_space))
     scene = _with_segmentations(image, files, layers, label_space, prediction)
@@ -154,7 +154,7 @@ def image_scene(
 
 def _streamed_scene(large: StreamedSubject, dataset: Dataset, labels: LabelSpace, prediction: Path | None) -> Scene:
     image, layers = large.publish_image(), {}
-    if large.has_truth:
+    if large.has_truth and not missing_classes(labels, dataset):
         layers["truth"] = large.publish_truth(labels)
     if prediction is not None:
         layers["prediction"] = large.publish_prediction(prediction, labels)
@@ -166,6 +166,11 @@ def _with_ignore(scene: Scene, dataset: Dataset) -> Scene:
     """The scene of a subject with the ignore label of its truth."""
     ignore = dataset.labels.ignore
     return replace(scene, ignore=described(ignore)) if ignore is not None and "truth" in scene.layers else scene
+
+
+def missing_classes(labels: LabelSpace, dataset: Dataset) -> list[str]:
+    """Names of classes that a data set does not have: its label maps say nothing of them."""
+    return [c.name for c in labels.foreground if c.name not in dataset.labels.names]
 
 
 def _publish_image(files: str, load: Callable[[], LoadedSubject], names: Sequence[str]) -> Scene:
