@@ -103,10 +103,10 @@ def test_maps_are_computed_on_first_use_chosen_by_keys_and_opened_by_a_link(
     chosen = page.get_by_label("Map of the logit")
     chosen.focus()
     page.keyboard.press("ArrowDown")
-    shown = Pane(page.locator("canvas.pane[data-plane=axial][data-row='logit of bright']"))
-    expect(shown.canvas).to_have_attribute("data-waiting", "false")
-    bar = "Colours of logit of bright: blue to ≤ \N{MINUS SIGN}10 logit, orange to ≥ 10 logit, none for 0"
-    expect(page.get_by_role("img", name=bar)).to_be_visible()
+    logit_pane = Pane(page.locator("canvas.pane[data-plane=axial][data-row='logit of bright']"))
+    expect(logit_pane.canvas).to_have_attribute("data-waiting", "false")
+    colours = "Colours of logit of bright: blue to ≤ \N{MINUS SIGN}10 logit, orange to ≥ 10 logit, none for 0"
+    expect(page.get_by_role("img", name=colours)).to_be_visible()
     expect_values("logit of bright", "logit-1", "logit", 1)
     logits = kept_map(server, run, data, "logit-1")
     canvas.focus()
@@ -117,7 +117,7 @@ def test_maps_are_computed_on_first_use_chosen_by_keys_and_opened_by_a_link(
         page.locator(".goto input").fill(f"{i + 1}, {j + 1}, {k + 1}")
         page.keyboard.press("Enter")
         settle(page)
-        red, _, blue = shown.voxel_colour(logits.shape[0] - 1 - i, logits.shape[1] - 1 - j)
+        red, _, blue = logit_pane.voxel_colour(logits.shape[0] - 1 - i, logits.shape[1] - 1 - j)
         assert (blue - red > 40) if logits[i, j, k] < 0 else (red - blue > 40)
     before = len(requested)
     canvas.focus()

@@ -58,7 +58,12 @@ def test_logits_are_signed_made_when_asked_for_and_none_of_an_ensemble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr("ui.shared.maps_job.advance", lambda *_, logits: asked.append(logits) or Job("done"))
+
+    def advance(*_: object, logits: bool) -> Job:
+        asked.append(logits)
+        return Job("done")
+
+    monkeypatch.setattr("ui.shared.maps_job.advance", advance)
     monkeypatch.setattr(heat_layers, "read_kept_maps", lambda *_: KeptMaps(1))
     offered = layers(tmp_path)
     assert [name for name in offered if "logit" in name] == ["logit of background", "logit of CSF", "logit of GM"]
