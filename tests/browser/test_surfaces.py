@@ -157,7 +157,7 @@ def test_surfaces_can_be_stopped_and_made_again(shown: Page, case: Case) -> None
 def test_stopping_waits_for_a_request_that_is_on_its_way_which_would_begin_anew(shown: Page, case: Case) -> None:
     polls: list[Route] = []
     happened: list[str] = []
-    shown.route("**/api/volumes/*?state", polls.append)
+    shown.route("**/api/volumes/*?state", lambda route: polls.append(route))
     shown.on("request", lambda request: happened.append("ended") if request.method == "DELETE" else None)
     with shown.expect_request("**/api/volumes/*?state"):
         surfaces = open_surfaces(shown, case)
