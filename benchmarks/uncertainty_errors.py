@@ -105,7 +105,7 @@ def score(predictor: Predictor, dataset: Dataset, subject: str) -> CaseScore:
     assert found.maps is not None
     wrong, labelled = found.labels != truth, (found.labels > 0) | (truth > 0)
     auc = {}
-    for kind in map_kinds(predictor.outputs.names, predictor.outputs.regions is not None, found.maps.passes):
+    for kind in map_kinds(predictor.outputs.names, predictor.outputs.regions is not None, found.maps.passes, False):
         values = kind.values(found.maps)
         if kind.key not in (UNCERTAINTY, MUTUAL_INFORMATION) or values is None:
             continue

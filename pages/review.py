@@ -147,9 +147,9 @@ with picture:
         scene = with_epoch_layers(scene, epochs, metadata.label_space)
         found = view.Found(
             findings_url(model.path, dataset, predictions.get(chosen), scene),
-            surface_urls(model.path, dataset, metadata, predictions.get(chosen), scene),
+            surface_urls(model.path, dataset, metadata, predictions.get(chosen)),
         )
         view.case_viewer(scene, query_params.get(CROSSHAIR), chosen, found, target())
         view.resampling_note(predictions.get(chosen), scene)
-        epochs_controls(epochs, scene.streamed)
+        epochs_controls(epochs)
     follow_training(model.key, choice.folder)

@@ -36,6 +36,8 @@ MAPS = {
     "--uncertainty": "the entropy of the probabilities in bits; of the mean of mirrored passes or networks",
     "--mutual-information": "the part of the uncertainty in which mirrored passes, or networks, contradict each other",
     "--probabilities": "the probability of each class, background first, or of each region: a 4-D file",
+    "--logits": "the logit of each class, background first, or of each region, averaged over tiles and mirrored "
+    "passes: a 4-D file; an ensemble has none",
 }
 
 
@@ -96,10 +98,15 @@ def run(args: argparse.Namespace) -> int:
         raise VolumeError(f"{args.out}: expected another file for each map to write, got one twice; name them apart")
     started = time.monotonic()
     set_freed_memory_retention(True)
-    overrides = replace(inference_overrides(args), maps=any(_maps(args)))
+    overrides = replace(inference_overrides(args), maps=any(_maps(args)), logits=args.logits is not None)
     predictor = open_predictor(find_models(checkpoints_root(args.checkpoints), args.run), overrides)
     if args.disagreement is not None and not isinstance(predictor, EnsemblePredictor):
         raise ConfigError(f"--disagreement: expected an ensemble, got one network ({predictor.path}); leave it out")
+    if args.logits is not None and isinstance(predictor, EnsemblePredictor):
+        raise ConfigError(
+            "--logits: expected one network, got an ensemble, which averages probabilities and has no logits; give one "
+            "of its networks, or leave it out"
+        )
     options = data_options_from(args, predictor.metadata.train_config.data)
     if args.without and not predictor.learned_missing:
         raise ConfigError(
@@ -176,13 +183,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _maps(args: argparse.Namespace) -> tuple[Path | None, ...]:
     """Paths of the maps to write, in the order of ``MAPS``."""
-    return args.uncertainty, args.mutual_information, args.probabilities
+    return args.uncertainty, args.mutual_information, args.probabilities, args.logits
 
 
 def _written_maps(args: argparse.Namespace, maps: PredictionMaps | None) -> Iterator[tuple[Path, np.ndarray]]:
     """Paths and values of the maps to write."""
     if maps is None:
         return
-    for path, values in zip(_maps(args), (maps.uncertainty, maps.mutual_information, maps.probabilities), strict=True):
+    values_of = (maps.uncertainty, maps.mutual_information, maps.probabilities, maps.logits)
+    for path, values in zip(_maps(args), values_of, strict=True):
         if path is not None and values is not None:
             yield path, values

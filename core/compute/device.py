@@ -6,13 +6,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 
 from core.choices import DEVICES
-from core.compute.cgroups import memory_limits
-from core.compute.machine_memory import machine_memory
+from core.compute.machine_memory import free_memory, machine_memory, process_limits
 from core.errors import DeviceError
 from core.formatting import format_bytes
 
@@ -102,7 +100,7 @@ def total_bytes(device: torch.device) -> int:
         return int(torch.xpu.get_device_properties(device).total_memory)
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
-    return min([machine_memory().total_bytes, *(limit for limit, _ in _cpu_limits())])
+    return min([machine_memory().total_bytes, *(limit for limit, _ in process_limits())])
 
 
 def free_bytes(device: torch.device) -> int:
@@ -114,12 +112,10 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "xpu":
         cached = torch.xpu.memory_reserved(device) - torch.xpu.memory_allocated(device)
         return int(torch.xpu.mem_get_info(device)[0]) + int(cached)
-    available = machine_memory().available_bytes
     if device.type == "mps":  # its memory is the machine's
         own = torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-        return max(min(int(own), available), 0)
-    left = [limit - used for limit, used in _cpu_limits()]
-    return max(min([available, *left]), 0)
+        return max(min(int(own), machine_memory().available_bytes), 0)
+    return free_memory()
 
 
 def check_memory(needed_bytes: int, device: torch.device, suggestion: Callable[[], str] | None = None) -> None:
@@ -212,18 +208,6 @@ def _cuda_graph_bytes(device: torch.device) -> int:
         if segment["device"] == index and tuple(segment["segment_pool_id"]) != (0, 0)
     ]
     return sum(segment["total_size"] - segment["allocated_size"] for segment in private)
-
-
-def _cpu_limits() -> Iterator[tuple[int, int]]:
-    """(limit, used) in bytes of every memory limit of this process."""
-    yield from memory_limits()
-    if sys.platform == "linux":
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            yield limit, pages * resource.getpagesize()
 
 
 def _possessive(device: torch.device) -> str:

@@ -1,10 +1,15 @@
-"""Memory of this machine, by psutil; on Linux also where psutil is not installed, as for a benchmark of torch alone."""
+"""Memory of this machine and limits of this process, without torch. By psutil; on Linux also where psutil is not
+installed, as for a benchmark of torch alone."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
+
+from core.compute.cgroups import memory_limits
 
 MEMINFO = Path("/proc/meminfo")
 
@@ -38,3 +43,21 @@ def machine_memory() -> MachineMemory:
 
     memory = psutil.virtual_memory()
     return MachineMemory(int(memory.total), int(memory.available))
+
+
+def free_memory() -> int:
+    """Memory in bytes that this process can allocate now: of the machine, within the limits of the process."""
+    left = [limit - used for limit, used in process_limits()]
+    return max(min([machine_memory().available_bytes, *left]), 0)
+
+
+def process_limits() -> Iterator[tuple[int, int]]:
+    """(limit, used) in bytes of every memory limit of this process: of its control groups, and of its address space."""
+    yield from memory_limits()
+    if sys.platform == "linux":
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            yield limit, pages * resource.getpagesize()

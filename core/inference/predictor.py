@@ -27,7 +27,7 @@ from core.imaging.geometry import format_mm
 from core.imaging.postprocessing import Postprocessing
 from core.imaging.resample import resample_image, resampled_shape
 from core.inference.outputs import NetworkOutputs
-from core.inference.sliding_window import InferenceOptions, predict_logits
+from core.inference.sliding_window import BACKGROUND_LOGIT, InferenceOptions, predict_logits
 from core.inference.subject_image import SubjectImage
 from core.inference.uncertainty import PassUncertainty, PredictionMaps
 from core.inference.voxel_size import ExpectedVoxelSize
@@ -56,6 +56,7 @@ class InferenceOverrides:
         size of its training.
     postprocess : bool. Whether the postprocessing that is stored with the model is applied.
     maps : bool. Whether :meth:`Predictor.segment_in_detail` gives probabilities and uncertainty.
+    logits : bool. Whether these maps have the logits, too; an ensemble has none.
     """
 
     device: str = "auto"
@@ -66,6 +67,7 @@ class InferenceOverrides:
     resample: bool = False
     postprocess: bool = True
     maps: bool = False
+    logits: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Segmentation:
     labels : ndarray, uint8, shape (i, j, k). Class indices on the grid of the image, without postprocessing.
     disagreement : ndarray or None. Mean pairwise disagreement of the members of an ensemble, float32, shape (i, j, k),
         0 to 1; ``None`` for a single network.
-    maps : PredictionMaps or None. Probabilities and uncertainty, where they are asked for.
+    maps : PredictionMaps or None. Probabilities, uncertainty and logits, where they are asked for.
     """
 
     labels: np.ndarray
@@ -125,6 +127,7 @@ class Predictor:
         """Everything but the network."""
         self.path = path
         self.device, self._maps = resolve_device(overrides.device), overrides.maps
+        self._maps_with_logits = overrides.logits
         self.metadata = metadata if overrides.postprocess else metadata.with_postprocessing(Postprocessing())
         self.postprocessing = self.metadata.postprocessing
         self.outputs = NetworkOutputs.of(metadata)
@@ -205,16 +208,17 @@ class Predictor:
             channels = len(self.outputs.names)
             mean, plain = logits[:channels], logits[channels:]
             labels, probabilities = self._label_map(mean, image), self._on_grid(mean, image)
+            kept = self._logits_on_grid(mean, image) if self._maps_with_logits else None
             passes = PassUncertainty(self.outputs.regions is not None)
             if not len(plain):
                 passes.add(probabilities)
-                return Segmentation(labels, maps=passes.of_mean(probabilities, probabilities))
+                return Segmentation(labels, maps=passes.of_mean(probabilities, probabilities, kept))
             of_passes = np.zeros_like(probabilities)
             for pass_logits in (plain, 2 * mean - plain):
                 of_pass = self._on_grid(pass_logits, image)
                 passes.add(of_pass)
                 of_passes += of_pass / 2
-            return Segmentation(labels, maps=passes.of_mean(of_passes, probabilities))
+            return Segmentation(labels, maps=passes.of_mean(of_passes, probabilities, kept))
 
     def probabilities(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """Probabilities of one volume: of the classes, or of the regions of a network that is trained on them.
@@ -238,16 +242,25 @@ class Predictor:
 
     def _on_grid(self, logits: Tensor, image: SubjectImage) -> np.ndarray:
         """Probabilities of logits at the voxel size of the network, float32, interpolated to the grid of the image."""
+        return self._embedded(self.outputs.probabilities(logits).cpu().numpy(), image, background=1, others=0)
+
+    def _logits_on_grid(self, logits: Tensor, image: SubjectImage) -> np.ndarray:
+        """Logits at the voxel size of the network, float32, interpolated to the grid of the image."""
+        others = 0 if self.outputs.regions is None else -BACKGROUND_LOGIT
+        return self._embedded(logits.cpu().numpy(), image, BACKGROUND_LOGIT, others)
+
+    def _embedded(self, values: np.ndarray, image: SubjectImage, background: float, others: float) -> np.ndarray:
+        """Values (channel, i, j, k) at the voxel size of the network, on the grid of the image; in margins that are
+        left out, those given of the background and of other classes or regions."""
         seen = self._seen(image)
-        probabilities = self.outputs.probabilities(logits).cpu().numpy()
-        if probabilities.shape[1:] != seen.shape:
-            probabilities = resample_image(probabilities, shape_to=seen.shape)
+        if values.shape[1:] != seen.shape:
+            values = resample_image(values, shape_to=seen.shape)
         if not self.crop:
-            return probabilities
-        around = np.zeros((len(probabilities), *image.shape), probabilities.dtype)
+            return values
+        around = np.full((len(values), *image.shape), others, values.dtype)
         if self.outputs.regions is None:
-            around[0] = 1  # background
-        return embed(probabilities, image.content, around)
+            around[0] = background
+        return embed(values, image.content, around)
 
     def _seen(self, image: SubjectImage) -> SubjectImage:
         """The part of an image that the network gets."""
@@ -305,7 +318,8 @@ class Predictor:
 
     def _check_memory_of_maps(self, image: SubjectImage) -> None:
         """Refuse an image whose maps do not fit into the memory, before the kernel ends the process."""
-        needed_bytes = 4 * (4 * len(self.outputs.names) + 4) * math.prod(image.shape)  # of passes, their sum, copies
+        of_each = 5 if self._maps_with_logits else 4  # of passes, their sum, copies
+        needed_bytes = 4 * (of_each * len(self.outputs.names) + 4) * math.prod(image.shape)
         free = free_bytes(torch.device("cpu"))
         if needed_bytes > free:
             raise DeviceError(

@@ -26,12 +26,16 @@ class PredictionMaps:
     uncertainty : ndarray, float32, shape (i, j, k). Total uncertainty in bits.
     mutual_information : ndarray or None. That of several passes in bits, float32, shape (i, j, k); ``None`` for one.
     passes : int. Number of passes.
+    logits : ndarray or None. Pre-activations of the last layer, averaged over tiles and mirrored passes, float32, shape
+        (channel, i, j, k): those of which the probabilities are the softmax or the sigmoid. ``None`` where they are
+        not asked for.
     """
 
     probabilities: np.ndarray
     uncertainty: np.ndarray
     mutual_information: np.ndarray | None
     passes: int
+    logits: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,12 @@ class MapKind:
     name : str. What it is, on screen.
     group : str. Maps of a group differ in ``choice`` only.
     choice : str. Which of its group it is.
-    high : float. Largest possible value; the least is 0.
+    high : float. Largest value; of logits, which have no bounds, the largest that is stored.
     shown_high : float. Value from which on a picture of the map has its brightest colour: the same for all cases and
         models with these outputs, so that pictures compare.
-    unit : str. "bit" or "%".
-    channel : int or None. Output channel whose probability it is.
+    unit : str. "bit", "%" or "logit".
+    channel : int or None. Output channel whose probability or logit it is.
+    low : float. Least value: 0, or ``-high`` of a map of signed values.
     """
 
     key: str
@@ -59,19 +64,23 @@ class MapKind:
     shown_high: float
     unit: str
     channel: int | None = None
+    low: float = 0
 
     def values(self, maps: PredictionMaps) -> np.ndarray | None:
         """The map in its unit, shape (i, j, k); ``None`` where a prediction has none."""
+        if self.group == LOGIT:
+            return None if maps.logits is None or self.channel is None else maps.logits[self.channel]
         if self.channel is not None:
             return maps.probabilities[self.channel] * np.float32(self.high)
         return maps.mutual_information if self.key == MUTUAL_INFORMATION else maps.uncertainty
 
 
-UNCERTAINTY, MUTUAL_INFORMATION, PROBABILITY = "uncertainty", "mutual-information", "probability"
+UNCERTAINTY, MUTUAL_INFORMATION, PROBABILITY, LOGIT = "uncertainty", "mutual-information", "probability", "logit"
 MUTUAL_INFORMATION_SHOWN_BIT = 0.25  # its colours end here: few wrong voxels have more (benchmarks/RESULTS.md)
+LOGIT_STORED, LOGIT_SHOWN = 20.0, 10.0  # of either sign; 10 apart, one class has 99.995 % beside another one
 
 
-def map_kinds(channels: tuple[str, ...], overlapping: bool, passes: int) -> tuple[MapKind, ...]:
+def map_kinds(channels: tuple[str, ...], overlapping: bool, passes: int, logits: bool) -> tuple[MapKind, ...]:
     """The maps that a network gives.
 
     Parameters
@@ -79,6 +88,7 @@ def map_kinds(channels: tuple[str, ...], overlapping: bool, passes: int) -> tupl
     channels : tuple of str. Names of its output channels: classes, background first, or regions.
     overlapping : bool. Whether they are regions.
     passes : int. Number of passes; one has no mutual information.
+    logits : bool. Whether there are logits: an ensemble has none, since it averages probabilities.
     """
     high = largest_entropy(len(channels), overlapping)
     kinds = [MapKind(UNCERTAINTY, "uncertainty", UNCERTAINTY, "total", high, high, "bit")]
@@ -89,6 +99,9 @@ def map_kinds(channels: tuple[str, ...], overlapping: bool, passes: int) -> tupl
     foreground = list(enumerate(channels))[0 if overlapping else 1 :]  # the background is what the others leave
     for n, name in foreground:
         kinds.append(MapKind(f"{PROBABILITY}-{n}", f"probability of {name}", PROBABILITY, name, 100, 100, "%", n))
+    for n, name in enumerate(channels) if logits else ():
+        key, title = f"{LOGIT}-{n}", f"logit of {name}"
+        kinds.append(MapKind(key, title, LOGIT, name, LOGIT_STORED, LOGIT_SHOWN, "logit", n, low=-LOGIT_STORED))
     return tuple(kinds)
 
 
@@ -132,18 +145,19 @@ class PassUncertainty:
         self._sum = self._sum + entropy(probabilities, self._overlapping)
         self.passes += 1
 
-    def of_mean(self, mean: np.ndarray, probabilities: np.ndarray) -> PredictionMaps:
+    def of_mean(self, mean: np.ndarray, probabilities: np.ndarray, logits: np.ndarray | None = None) -> PredictionMaps:
         """The maps of all passes.
 
         Parameters
         ----------
         mean : ndarray, float32, shape (channel, i, j, k). Mean of the probabilities of the passes.
         probabilities : ndarray, of the same shape. Those of which the label map is made.
+        logits : ndarray, of the same shape, optional. Those of the probabilities.
         """
         if self.passes == 1:
-            return PredictionMaps(probabilities, self._sum, None, 1)
+            return PredictionMaps(probabilities, self._sum, None, 1, logits)
         total = entropy(mean, self._overlapping)
-        return PredictionMaps(probabilities, total, np.maximum(total - self._sum / self.passes, 0), self.passes)
+        return PredictionMaps(probabilities, total, np.maximum(total - self._sum / self.passes, 0), self.passes, logits)
 
 
 def _surprise(probability: np.ndarray) -> np.ndarray:

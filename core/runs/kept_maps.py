@@ -1,10 +1,11 @@
-"""Maps that are kept beside a stored prediction: its uncertainty and its probabilities, a byte a voxel.
+"""Maps that are kept beside a stored prediction: its uncertainty, its probabilities and, where they are asked for, its
+logits, a byte a voxel.
 
 In the folder of the predictions of a data set (:mod:`core.runs.predictions`):
 
 =====================================  =============================================================================
-``maps/<subject>/<map>.nii.gz``        stored values in the geometry of the subject's image: 0 is 0, 250 the largest
-                                       possible value of the map (:class:`core.inference.uncertainty.MapKind`)
+``maps/<subject>/<map>.nii.gz``        stored values in the geometry of the subject's image: 0 is the least value of
+                                       the map, 250 the largest (:class:`core.inference.uncertainty.MapKind`)
 ``maps/<subject>/maps.json``           of which prediction they are; written last, without it there are no maps
 =====================================  =============================================================================
 
@@ -32,7 +33,7 @@ from core.inference.uncertainty import MapKind, PredictionMaps, map_kinds
 from core.runs.store import folder as files
 from core.runs.store.process import locked
 
-LEVELS = 250  # largest stored value: steps of 0.4 %, and 50 % is one of them
+LEVELS = 250  # largest stored value: steps of 0.4 %, and 50 % is one of them; of signed values 0 is
 MAX_BYTES = 2 * 2**30  # of all maps of a data set by a model
 FOLDER, RECORD = "maps", "maps.json"
 VERSION = 1
@@ -46,10 +47,12 @@ class KeptMaps:
     ----------
     passes : int. Number of passes; one has no mutual information.
     changed_voxels : int. Voxels whose class in the pass that made the maps is not that of the prediction.
+    logits : bool. Whether there are logits among them.
     """
 
     passes: int
     changed_voxels: int = 0
+    logits: bool = False
 
 
 def map_file(label_map: Path, kind: MapKind) -> Path:
@@ -57,9 +60,14 @@ def map_file(label_map: Path, kind: MapKind) -> Path:
     return _folder(label_map) / f"{kind.key}.nii.gz"
 
 
-def kinds_of(metadata: CheckpointMetadata, passes: int) -> tuple[MapKind, ...]:
-    """The maps of predictions of a checkpoint."""
-    return map_kinds(metadata.output_names, metadata.trained_regions is not None, passes)
+def kinds_of(metadata: CheckpointMetadata, passes: int, logits: bool = False) -> tuple[MapKind, ...]:
+    """The maps of predictions of a checkpoint, with logits or without them."""
+    return map_kinds(metadata.output_names, metadata.trained_regions is not None, passes, logits)
+
+
+def has_logits(metadata: CheckpointMetadata) -> bool:
+    """Whether predictions of a checkpoint can have logits: those of an ensemble are made of averaged probabilities."""
+    return not metadata.inference.get(MEMBERS)
 
 
 def passes_of(metadata: CheckpointMetadata, settings: Mapping[str, Any]) -> int:
@@ -82,7 +90,7 @@ def read_kept_maps(label_map: Path, made_at: float) -> KeptMaps | None:
         record = json.loads((_folder(label_map) / RECORD).read_text(encoding="utf-8"))
         if record["version"] != VERSION or record["made_at"] != made_at:
             return None
-        return KeptMaps(int(record["passes"]), int(record["changed_voxels"]))
+        return KeptMaps(int(record["passes"]), int(record["changed_voxels"]), bool(record.get("logits", False)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -115,13 +123,14 @@ def write_maps(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be created: {error.strerror or error}; make room there") from error
-    for kind in kinds_of(metadata, maps.passes):
+    logits = maps.logits is not None
+    for kind in kinds_of(metadata, maps.passes, logits):
         values = kind.values(maps)
         assert values is not None
-        write_label(map_file(label_map, kind), stored_values(values, kind.high), subject.stored, subject.first_image)
-    files.write_json(
-        folder / RECORD, {"version": VERSION, "passes": maps.passes, "changed_voxels": 0, "levels": LEVELS, **record}
-    )
+        stored = stored_values(values, kind.high, kind.low)
+        write_label(map_file(label_map, kind), stored, subject.stored, subject.first_image)
+    content = {"version": VERSION, "passes": maps.passes, "changed_voxels": 0, "logits": logits, "levels": LEVELS}
+    files.write_json(folder / RECORD, {**content, **record})
     _prune(folder)
 
 
@@ -170,9 +179,9 @@ def remove_maps(label_map: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def stored_values(values: np.ndarray, high: float) -> np.ndarray:
-    """Values from 0 to ``high`` as whole numbers from 0 to ``LEVELS``, uint8, the nearest ones."""
-    return np.rint(values * np.float32(LEVELS / high)).clip(0, LEVELS).astype(np.uint8)
+def stored_values(values: np.ndarray, high: float, low: float = 0) -> np.ndarray:
+    """Values from ``low`` to ``high`` as whole numbers from 0 to ``LEVELS``, uint8, the nearest ones."""
+    return np.rint((values - np.float32(low)) * np.float32(LEVELS / (high - low))).clip(0, LEVELS).astype(np.uint8)
 
 
 def in_percent(disagreement: np.ndarray) -> np.ndarray:

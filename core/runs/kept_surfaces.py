@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from core.compute.machine_memory import free_memory
 from core.datasets import Dataset
 from core.errors import RunError, VolumeError
 from core.evaluation.compared_subject import ComparedSubject, read_compared
@@ -23,6 +25,8 @@ from core.evaluation.surface_file import VERSION, SurfaceFile, SurfaceFileError,
 from core.evaluation.surface_meshes import StepsCallback, Structure, case_surfaces, faces_per_surface, structures_of
 from core.evaluation.surface_picture import surface_picture
 from core.files import atomic_write
+from core.formatting import format_bytes, format_size
+from core.imaging.headers import read_header
 from core.imaging.mesh_files import MeshCaption, encode_ply, encode_stl
 from core.labels import LabelSpace
 from core.regions import RegionSpace
@@ -30,6 +34,7 @@ from core.runs.predictions import Prediction, safe_file_name
 
 FOLDER = "surfaces"
 MAX_BYTES = 2**30  # of all surfaces of a data set by a model
+VOXEL_BYTES, CHANNEL_BYTES = 8, 8  # of memory a voxel: label maps and masks; a channel as stored, and in 32 bits
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,9 @@ def keep_surfaces(
     Raises
     ------
     UserError
-        If a file of the case cannot be read, or the surfaces cannot be written.
+        If a file of the case cannot be read, the memory does not suffice, or the surfaces cannot be written.
     """
+    _check_memory(dataset, kept)
     compared = read_compared(dataset, kept.subject, labels, kept.file)
     structures = structures_of(compared, regions)
     file, key = surfaces_file(kept.file), _key(compared, structures)
@@ -134,6 +140,19 @@ def write_meshes(found: SurfaceFile, folder: Path, ending: str, subject: str) ->
     except OSError as error:
         raise VolumeError(f"{folder}: cannot be written: {error.strerror or error}; choose another folder") from error
     return written
+
+
+def _check_memory(dataset: Dataset, kept: Prediction) -> None:
+    """Refuse a case that does not fit into the memory, before the kernel ends the process."""
+    shape = read_header(kept.file).shape
+    needed = math.prod(shape) * (VOXEL_BYTES + CHANNEL_BYTES * len(dataset.modalities))
+    free = free_memory()
+    if needed > free:
+        raise VolumeError(
+            f"{kept.subject}: not enough memory: its surfaces, of {format_size(shape)} voxels, take at least "
+            f"{format_bytes(needed)}, {format_bytes(free)} are free; end other programs, or make them on a machine "
+            "with more memory"
+        )
 
 
 def _key(compared: ComparedSubject, structures: tuple[Structure, ...]) -> str:

@@ -27,7 +27,12 @@ MAX_CHANGED = 0.005  # share of the segmented voxels that may get another class,
 
 
 def make_maps(
-    checkpoint: Path, dataset: Dataset, prediction: Prediction, progress: ProgressCallback | None = None
+    checkpoint: Path,
+    dataset: Dataset,
+    prediction: Prediction,
+    progress: ProgressCallback | None = None,
+    *,
+    logits: bool = False,
 ) -> MadeMaps:
     """Make and keep the maps of a prediction.
 
@@ -37,6 +42,7 @@ def make_maps(
     dataset : Dataset. The data set of its subject.
     prediction : Prediction. The stored prediction; it stays as it is.
     progress : callable, optional. Called with (tiles done, total tiles).
+    logits : bool. Whether logits are made, too; an ensemble has none.
 
     Raises
     ------
@@ -50,7 +56,7 @@ def make_maps(
             f"{prediction.subject}: expected an up-to-date segmentation, got one made {prediction.stale_reason}; "
             "segment the case again"
         )
-    predictor = _predictor_of(checkpoint, prediction.settings)
+    predictor = _predictor_of(checkpoint, prediction.settings, logits)
     subject = load_subject(dataset, prediction.subject, predictor.modalities)
     segmentation = predictor.segment_in_detail(SubjectImage.of(subject), progress)
     labels = predictor.postprocess(segmentation.labels, subject.geometry.voxel_ml)
@@ -68,7 +74,7 @@ def make_maps(
     return made
 
 
-def _predictor_of(checkpoint: Path, settings: Mapping[str, Any]) -> Predictor:
+def _predictor_of(checkpoint: Path, settings: Mapping[str, Any], logits: bool) -> Predictor:
     """The model with the options by which a prediction was made."""
     mode, precision = settings.get("mode"), settings.get("precision")
     same_device = settings.get("device") == resolve_device("auto").type
@@ -79,6 +85,7 @@ def _predictor_of(checkpoint: Path, settings: Mapping[str, Any]) -> Predictor:
         mirror=settings.get("mirror"),
         postprocess=bool(settings.get("postprocessing", True)),
         maps=True,
+        logits=logits,
     )
     predictor = open_predictor((checkpoint,), overrides)
     resampled = _voxel_sizes(settings)

@@ -8,7 +8,7 @@ the checkpoints root:
 ``predictions/<model>-<hash>/<data set>-<hash>/``   predicted with another file: the demo model, an upload
 ``<subject>.nii.gz``                                label map in the geometry and orientation of the subject's image
 ``disagreement/<subject>.nii.gz``                   where the members of an ensemble disagree, in percent
-``maps/<subject>/``                                 uncertainty and probabilities (:mod:`core.runs.kept_maps`)
+``maps/<subject>/``                                 uncertainty, probabilities, logits (:mod:`core.runs.kept_maps`)
 ``surfaces/<subject>.bin``                          surfaces of the classes (:mod:`core.runs.kept_surfaces`)
 ``<subject>.json``                                  record: scores and origin; without it there is no prediction
 ==================================================  ================================================================

@@ -37,6 +37,8 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+MADE_MS = 120_000  # by a process that begins on a busy machine
 
 
 class Server:
@@ -195,6 +197,27 @@ def context(shared_browser: SharedBrowser) -> Iterator[BrowserContext]:
             page.evaluate("localStorage.clear()")
         page.close()
     context.clear_cookies()
+
+
+@pytest.fixture(scope="module")
+def webgl(shared_browser: SharedBrowser, chromium_path: str) -> Iterator[Browser]:
+    """A browser that draws with WebGL in software."""
+    shared_browser.get()
+    playwright: Playwright = shared_browser._playwright  # type: ignore[assignment]
+    browser = playwright.chromium.launch(executable_path=chromium_path, args=[*FLAGS, *WEBGL])
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def webgl_page(webgl: Browser) -> Iterator[Page]:
+    """A page of a browser with WebGL that fails the test if one of its scripts raises."""
+    page, errors = webgl.new_page(viewport={"width": 1440, "height": 1000}), []
+    page.set_default_timeout(MADE_MS)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.close()
+    assert errors == []
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import Server
+from core.checkpointing.metadata import read_metadata
+from core.cli import main
+from tests.browser.conftest import MADE_MS, Server
+from tests.support.kept_epochs import keep_epochs
 from tests.support.quiz_runs import QuizRun
 from tests.support.viewers import coloured_pixels, pane, settle, wait_until_ready
 
@@ -23,6 +27,20 @@ ui.viewer.streamed_scenes.WHOLE_VOXELS = 0
 from streamlit.web.cli import main
 main(prog_name="streamlit")
 """
+
+GREY = """canvas => {
+    const copy = document.createElement('canvas');
+    copy.width = canvas.width; copy.height = canvas.height;
+    const context = copy.getContext('2d');
+    context.drawImage(canvas, 0, 0);
+    const d = context.getImageData(0, 0, copy.width, copy.height).data;
+    let grey = 0;
+    for (let p = 0; p < d.length; p += 4) {
+        const high = Math.max(d[p], d[p + 1], d[p + 2]), low = Math.min(d[p], d[p + 1], d[p + 2]);
+        if (high >= 30 && high - low <= 6) grey++;
+    }
+    return grey;
+}"""
 
 
 class StreamingServer(Server):
@@ -83,6 +101,48 @@ def test_large_volume_shows_progress_then_slices_as_they_are_looked_at(
     wait_until_ready(page)
     assert pane(page, "axial", "truth").slice == at
     assert shown == {row: coloured_pixels(pane(page, "axial", row)) for row in shown}
+
+
+@pytest.mark.long
+def test_kept_epochs_and_surfaces_of_a_large_volume(
+    streaming_server: Server, quiz_run: QuizRun, webgl_page: Page
+) -> None:
+    folder = streaming_server.checkpoints / quiz_run.run
+    keep_epochs(folder)
+    subject = next(iter(read_metadata(folder / "best.safetensors").split["val"]))
+    options = [f"--data={quiz_run.data}", f"--checkpoints={streaming_server.checkpoints}"]
+    assert main(["review", "epochs", quiz_run.run, subject, *options]) == 0
+    page = webgl_page
+    page.goto(f"{streaming_server.url}/review?model={quiz_run.run}&case={subject}")
+    wait_for_slices(page)
+    page.locator("canvas.pane").first.focus()
+    page.keyboard.press(".")  # the last one, which is shown at first: that of the prediction
+    shown, prediction = pane(page, "axial", "epoch"), pane(page, "axial", "prediction")
+    page.keyboard.press("x")  # the crosshair is coloured
+    wait_for_slices(page)
+    assert coloured_pixels(shown) == coloured_pixels(prediction) > 100
+    for name in ("epoch 3", "epoch 1"):
+        page.keyboard.press(",")
+        expect(shown.canvas).to_have_attribute("aria-label", re.compile(name))
+    wait_for_slices(page)
+    assert coloured_pixels(shown) == 0, "the first network says nothing"
+    expect(page.locator(".readout")).to_contain_text("epoch 1background")
+    page.keyboard.press("3")
+    surfaces = page.locator(".surfaces")
+    expect(surfaces).to_have_attribute("data-state", "done", timeout=MADE_MS)
+    page.locator("canvas.surface").focus()
+    page.keyboard.press("5")  # from above, where the axial slice is seen
+    page.keyboard.press("c")
+    settle(page)
+    without = grey_pixels(page)
+    page.keyboard.press("i")
+    settle(page)
+    assert grey_pixels(page) > without + 1000, "the slice of the image"
+
+
+def grey_pixels(page: Page) -> int:
+    """Number of pixels of the surfaces that are grey and not black."""
+    return int(page.locator("canvas.surface").evaluate(GREY))
 
 
 @pytest.mark.long

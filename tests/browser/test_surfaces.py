@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, FloatRect, Locator, Page, Playwright, expect
+from playwright.sync_api import FloatRect, Locator, Page, Route, expect
 
 from core.colours import rgb
-from tests.browser.conftest import FLAGS, Server, SharedBrowser
+from tests.browser.conftest import MADE_MS, Server
 from tests.support.accessibility import findings
 from tests.support.balls import COLOURS
 from tests.support.quiz_runs import QuizRun
@@ -20,8 +20,6 @@ from tests.support.viewers import settle, volume_requests, voxel, wait_until_rea
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
 
-MADE_MS = 120_000  # by a process that begins on a busy machine
-WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 WITHOUT_WEBGL = """
     const plain = HTMLCanvasElement.prototype.getContext;
     HTMLCanvasElement.prototype.getContext = function (kind, ...all) {
@@ -60,25 +58,9 @@ def case(quiz_server: Server, quiz_run: QuizRun) -> Iterator[Case]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def webgl(shared_browser: SharedBrowser, chromium_path: str) -> Iterator[Browser]:
-    """A browser that draws with WebGL in software."""
-    shared_browser.get()
-    playwright: Playwright = shared_browser._playwright  # type: ignore[assignment]
-    browser = playwright.chromium.launch(executable_path=chromium_path, args=[*FLAGS, *WEBGL])
-    yield browser
-    browser.close()
-
-
 @pytest.fixture
-def shown(webgl: Browser) -> Iterator[Page]:
-    """A page that fails the test if one of its scripts raises."""
-    page, errors = webgl.new_page(viewport={"width": 1440, "height": 1000}), []
-    page.set_default_timeout(MADE_MS)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    page.close()
-    assert errors == []
+def shown(webgl_page: Page) -> Page:
+    return webgl_page
 
 
 def open_surfaces(page: Page, case: Case) -> Locator:
@@ -170,6 +152,23 @@ def test_surfaces_can_be_stopped_and_made_again(shown: Page, case: Case) -> None
     expect(surfaces.locator(".notice")).to_contain_text("ball: no memory")
     surfaces.get_by_role("button", name="Try again").click()
     expect(surfaces).to_have_attribute("data-state", "done", timeout=MADE_MS)
+
+
+def test_stopping_waits_for_a_request_that_is_on_its_way_which_would_begin_anew(shown: Page, case: Case) -> None:
+    polls: list[Route] = []
+    happened: list[str] = []
+    shown.route("**/api/volumes/*?state", lambda route: polls.append(route))
+    shown.on("request", lambda request: happened.append("ended") if request.method == "DELETE" else None)
+    with shown.expect_request("**/api/volumes/*?state"):
+        surfaces = open_surfaces(shown, case)
+    expect(surfaces).to_have_attribute("data-state", "running")
+    surfaces.get_by_role("button", name="Stop").click()
+    expect(surfaces).to_have_attribute("data-state", "stopped")
+    settle(shown)
+    happened.append("answered")
+    with shown.expect_request(lambda request: request.method == "DELETE"):
+        polls.pop().fulfill(status=202, json={"progress": 0.5})
+    assert happened == ["answered", "ended"] and polls == []
 
 
 def test_without_webgl_there_is_a_picture(page: Page, case: Case) -> None:

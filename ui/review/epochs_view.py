@@ -101,17 +101,11 @@ def with_epoch_layers(scene: Scene, epochs: CaseEpochs, labels: LabelSpace) -> S
     return with_epochs(scene, epochs.dataset, epochs.subject, labels, found)
 
 
-def epochs_controls(epochs: CaseEpochs, streamed: bool) -> None:
-    """Render how many epochs have segmented the case, the button that starts the others, and their progress.
-
-    Parameters
-    ----------
-    epochs : CaseEpochs. The kept epochs.
-    streamed : bool. Whether the image is so large that it is streamed: then they are not offered.
-    """
+def epochs_controls(epochs: CaseEpochs) -> None:
+    """Render how many epochs have segmented the case, the button that starts the others, and their progress."""
     for reason in epochs.kept.damaged:
         error_box(reason, context="A kept epoch is left out")
-    if not epochs.kept.epochs or streamed:
+    if not epochs.kept.epochs:
         return
     job = epochs.observe()
     if job.state == "running":

@@ -1,4 +1,4 @@
-"""The heat layers of a kept prediction: uncertainty, disagreement of an ensemble, and probabilities."""
+"""The heat layers of a kept prediction: uncertainty, disagreement of an ensemble, probabilities and logits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from core.checkpointing.metadata import CheckpointMetadata
 from core.errors import VolumeError
-from core.inference.uncertainty import MUTUAL_INFORMATION, PROBABILITY, MapKind
-from core.runs.kept_maps import LEVELS, kinds_of, map_file, passes_of, read_kept_maps
+from core.inference.uncertainty import LOGIT, MUTUAL_INFORMATION, PROBABILITY, UNCERTAINTY, MapKind
+from core.runs.kept_maps import LEVELS, KeptMaps, has_logits, kinds_of, map_file, passes_of, read_kept_maps
 from core.runs.predictions import Prediction
 from ui.shared import maps_job
 from ui.shared.hashes import files_hash
@@ -37,18 +37,17 @@ def heat_of(
     if kept is None and prediction.stale:
         return layers
     passes = passes_of(metadata, prediction.settings) if kept is None else kept.passes
-    note = ON_DEMAND if kept is None else ""
-    if kept is not None and kept.changed_voxels:
-        note = f"; made later: {kept.changed_voxels:,} voxels had another class than in the prediction"
     version = f"{files_hash('', [prediction.file])}\n{prediction.made_at}"
-    for kind in kinds_of(metadata, passes):
-        unit, digits = kind.unit, 1 if kind.group == PROBABILITY else 2
+    for kind in kinds_of(metadata, passes, has_logits(metadata)):
+        is_made, digits = _is_made(kept, kind), 2 if kind.group == UNCERTAINTY else 1
+        if not is_made and prediction.stale:
+            continue
         layers.append(
             HeatFile(
                 kind.name,
                 map_file(prediction.file, kind),
-                HeatScale(0, kind.high, LEVELS, unit, digits, kind.shown_high),
-                _help(kind) + note,
+                HeatScale(kind.low, kind.high, LEVELS, kind.unit, digits, kind.shown_high, signed=kind.low < 0),
+                _help(kind) + (_remark(kept) if is_made else ON_DEMAND),
                 group=kind.group,
                 choice=kind.choice,
                 prepare=partial(_prepare, checkpoint, data, prediction, kind),
@@ -58,7 +57,24 @@ def heat_of(
     return layers
 
 
+def _is_made(kept: KeptMaps | None, kind: MapKind) -> bool:
+    return kept is not None and (kept.logits or kind.group != LOGIT)
+
+
+def _remark(kept: KeptMaps | None) -> str:
+    if kept is None or not kept.changed_voxels:
+        return ""
+    return f"; made later: {kept.changed_voxels:,} voxels had another class than in the prediction"
+
+
 def _help(kind: MapKind) -> str:
+    if kind.group == LOGIT:
+        return (
+            f"pre-activation of {kind.choice} in the last layer, averaged over tiles and mirrored passes: the input of "
+            f"the softmax, or of the sigmoid of regions, so differences between classes count; 0 has no colour, the "
+            f"brightest are from ±{kind.shown_high:.4g} on, and values beyond "
+            f"±{kind.high:.4g} are not told apart, in all cases"
+        )
     if kind.group == PROBABILITY:
         return f"probability that the model gives {kind.choice}"
     if kind.key == MUTUAL_INFORMATION:
@@ -80,7 +96,7 @@ def _prepare(checkpoint: Path, data: Path, prediction: Prediction, kind: MapKind
     VolumeError
         If the prediction has no such map: one pass has no mutual information.
     """
-    job = maps_job.advance(checkpoint, data, prediction)
+    job = maps_job.advance(checkpoint, data, prediction, logits=kind.group == LOGIT)
     if job.state != "done":
         raise Pending(job.done / job.total if job.total else 0)
     kept = read_kept_maps(prediction.file, prediction.made_at)

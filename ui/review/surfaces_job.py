@@ -17,17 +17,18 @@ from ui.shared import hashes, jobs
 from ui.shared.paths import cache_root, runs_root
 from ui.viewer import volumes
 from ui.viewer.component import SurfaceUrls
-from ui.viewer.scenes import Scene, subject_hash
+from ui.viewer.scenes import subject_hash
 from ui.viewer.volumes import Pending
 
 MAX_AT_ONCE = 2  # jobs; each has a case and its surfaces in memory
 
 _lock = threading.Lock()
 _started: set[Path] = set()  # folders of jobs of this server
+_stops = 0  # so far, of any case: a request that came before the last one begins nothing
 
 
 def surface_urls(
-    checkpoint: Path, dataset: Dataset, metadata: CheckpointMetadata, prediction: Prediction | None, scene: Scene
+    checkpoint: Path, dataset: Dataset, metadata: CheckpointMetadata, prediction: Prediction | None
 ) -> SurfaceUrls | None:
     """URLs of the surfaces of a case.
 
@@ -37,13 +38,12 @@ def surface_urls(
     dataset : Dataset. The data set of the case.
     metadata : CheckpointMetadata. Metadata of the model.
     prediction : Prediction or None. The kept prediction of the case.
-    scene : Scene. Its scene.
 
     Returns
     -------
-    SurfaceUrls or None. ``None`` without a prediction, and for an image that is streamed: it is too large.
+    SurfaceUrls or None. ``None`` without a prediction.
     """
-    if prediction is None or scene.streamed:
+    if prediction is None:
         return None
     regions = [[r.name, r.classes] for r in metadata.regions.regions] if metadata.regions is not None else []
     labels = [dataset.labels.to_json(), metadata.label_space.to_json(), regions]
@@ -90,7 +90,10 @@ class CaseOfSurfaces:
         return content[end:]
 
     def stop(self) -> None:
-        """End the process that makes them, if there is one."""
+        """End the process that makes them, if there is one; a request that came before it does not begin anew."""
+        global _stops
+        with _lock:
+            _stops += 1
         jobs.cancel(self._folder)
 
     def _content(self) -> tuple[bytes, int]:
@@ -104,7 +107,7 @@ class CaseOfSurfaces:
         Pending
             While they are made.
         """
-        subject = self.prediction.subject
+        subject, stops = self.prediction.subject, _stops
         if _stamp(self.dataset, self.prediction) != self.stamp:
             raise VolumeError(f"{subject}: its segmentation or its files have changed since; load the page again")
         with _lock:
@@ -116,7 +119,7 @@ class CaseOfSurfaces:
             if found is not None:
                 return found
             _started.intersection_update([other for other in _started if jobs.is_running(other)])
-            if job.state == "none" and len(_started) < MAX_AT_ONCE:
+            if job.state == "none" and stops == _stops and len(_started) < MAX_AT_ONCE:
                 case = [str(self.checkpoint), str(self.dataset.path), subject]
                 options = ["--json", "--progress", f"--checkpoints={runs_root()}"]
                 # Behind "--", as the ID of a subject may begin with "-".

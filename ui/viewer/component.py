@@ -47,6 +47,7 @@ SCRIPTS = (
     "findings.js",
     "surface_scene.js",
     "surface_gl.js",
+    "surface_interaction.js",
     "surfaces.js",
     "picture.js",
     "full_screen.js",

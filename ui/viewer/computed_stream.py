@@ -35,7 +35,9 @@ class ComputedStream(Stream):
         while not self._is_computed():
             time.sleep(ASK_AGAIN_S)
         self._opened = self._open_file()
-        return self._opened.prepare()
+        facts = self._opened.prepare()
+        self.cached = self._opened.cached
+        return facts
 
     def slab(self, channel: int, box: Box) -> bytes:
         """The stored values of a box, uint8."""

@@ -8,7 +8,7 @@ const EPOCH_BYTES = 256e6, LEAST_EPOCHS = 4; // in memory
 class Epochs {
   constructor(viewer) {
     this.viewer = viewer;
-    this.layers = new Map(); // by URL: class indices, null while they are fetched; the oldest first
+    this.layers = new Map(); // by URL: what the scene opened, null while it is fetched; the oldest first
     this.root = element("div", "epochs");
     this.root.setAttribute("role", "group");
     this.root.setAttribute("aria-label", "Kept epochs");
@@ -72,7 +72,7 @@ class Epochs {
   // The next epoch, once the one that is shown is there.
   next() {
     if (this.at >= this.list.length - 1) return this.stop();
-    if (this.values) this.choose(this.at + 1);
+    if (this.isThere) this.choose(this.at + 1);
   }
 
   stop() {
@@ -82,35 +82,44 @@ class Epochs {
     this.refresh();
   }
 
-  // Class indices of the epoch that is shown; null while they are fetched.
-  get values() {
-    const { url } = this.list[this.at];
+  // The epoch that is shown; null while it is fetched.
+  get layer() {
+    const { scene } = this.viewer, { url } = this.list[this.at];
+    if (scene !== this.scene) {
+      if (scene.streamed || this.scene?.streamed) this.layers.clear(); // slices come through the scene
+      this.scene = scene;
+    }
     if (!this.layers.has(url)) this.fetch(url);
     return this.layers.get(url) ?? null;
   }
 
+  // Whether all that panes show of the epoch is there.
+  get isThere() {
+    return Boolean(this.layer) && !this.viewer.panes.some((pane) => pane.waiting && this.rows.includes(pane.row));
+  }
+
   slice(view, slice) {
-    const { values } = this;
-    return values && { values, layout: sliceLayout(view, this.viewer.grid.shape, slice) };
+    return this.layer?.slice(view, slice) ?? null;
   }
 
   // Class index of a voxel; undefined while it is fetched.
-  voxel([i, j, k]) {
-    const [ni, nj] = this.viewer.grid.shape;
-    return this.values?.[i + ni * (j + nj * k)];
+  voxel(voxel) {
+    return this.layer?.at(voxel);
   }
 
   async fetch(url) {
-    const { viewer, layers } = this, voxels = voxelCount(viewer.grid);
+    const { viewer, layers } = this, { scene } = viewer;
     layers.set(url, null);
     try {
-      layers.set(url, new Uint8Array(await fetchVolume(url, voxels, () => {})));
+      const layer = await scene.open(url);
+      if (scene.streamed && scene !== this.scene) return;
+      layers.set(url, layer);
     } catch (error) {
-      if (viewer.closed) return;
+      if (viewer.closed || (scene.streamed && scene !== this.scene)) return;
       this.stop();
       return viewer.showNotice(error.message, () => { layers.delete(url); viewer.showNotice(""); viewer.requestRender(true); });
     }
-    const most = Math.max(LEAST_EPOCHS, Math.floor(EPOCH_BYTES / voxels));
+    const most = scene.streamed ? Infinity : Math.max(LEAST_EPOCHS, Math.floor(EPOCH_BYTES / voxelCount(viewer.grid)));
     for (const old of layers.keys()) if (layers.size > most && old !== url) layers.delete(old);
     if (viewer.closed) return;
     const following = this.list[this.at + 1]?.url; // is there when it is asked for

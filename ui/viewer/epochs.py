@@ -14,6 +14,7 @@ from core.labels import LabelSpace
 from ui.shared.hashes import files_hash
 from ui.viewer import volumes
 from ui.viewer.scenes import EpochLayer, Scene, encode_prediction, subject_hash
+from ui.viewer.streamed_scenes import StreamedSubject
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class EpochFile:
 
 
 def with_epochs(scene: Scene, dataset: Dataset, subject: str, labels: LabelSpace, epochs: Sequence[EpochFile]) -> Scene:
-    """The scene of a subject with the segmentations by kept epochs; without them where it is streamed.
+    """The scene of a subject with the segmentations by kept epochs, each read when it is first shown.
 
     Parameters
     ----------
@@ -41,12 +42,14 @@ def with_epochs(scene: Scene, dataset: Dataset, subject: str, labels: LabelSpace
     labels : LabelSpace. Classes of the segmentations and of the scene.
     epochs : sequence of EpochFile. In the order of training.
     """
-    if scene.streamed:
-        return scene
-    key = f"{subject_hash(dataset, subject)}\n{json.dumps(labels.to_json())}"
-    layers = []
+    files = subject_hash(dataset, subject)
+    large = StreamedSubject.of(dataset, subject, files) if scene.streamed and epochs else None
+    key, layers = f"{files}\n{json.dumps(labels.to_json())}", []
     for epoch in epochs:
-        name = f"epoch\n{files_hash('', [epoch.file])}\n{key}"
-        url = volumes.publish_on_request(name, partial(encode_prediction, epoch.file, labels, scene.grid))
+        if large is not None:
+            url = large.publish_prediction(epoch.file, labels, on_request=True)
+        else:
+            name = f"epoch\n{files_hash('', [epoch.file])}\n{key}"
+            url = volumes.publish_on_request(name, partial(encode_prediction, epoch.file, labels, scene.grid))
         layers.append(EpochLayer(epoch.name, url, None if math.isnan(epoch.dice) else epoch.dice))
     return replace(scene, epochs=tuple(layers))

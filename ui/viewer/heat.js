@@ -1,23 +1,30 @@
 // Heat layers: a number per voxel, in colours over the image, with a colour bar. One is fetched when it is first shown.
 
-// From low to high; lightness grows evenly, also for colour-blind eyes.
+// From low to high; lightness grows evenly, also for colour-blind eyes. Signed values have a series for each sign, blue and
+// orange, from 0 outward.
 const HEAT_COLOURS = ["#3b0f70", "#8c2981", "#de4968", "#fe9f6d", "#fcfdbf"];
-const HEAT_FADE = 0.15; // share of the range from its low end over which colours appear
+const NEGATIVE_COLOURS = ["#08519c", "#4fa3dc", "#a6dcff"], POSITIVE_COLOURS = ["#99330f", "#e8743b", "#ffc27a"];
+const HEAT_FADE = 0.15; // share of the range from its low end, or from 0, over which colours appear
 const HEAT_STOPS = 32; // of the gradient of a colour bar
 
-// Colour and opacity (0 to 1) at a share of the range.
-function heatColour(share) {
-  const at = clamp(share, 0, 1) * (HEAT_COLOURS.length - 1), n = Math.min(Math.floor(at), HEAT_COLOURS.length - 2);
-  const [a, b] = [HEAT_COLOURS[n], HEAT_COLOURS[n + 1]].map((c) => [1, 3, 5].map((p) => parseInt(c.slice(p, p + 2), 16)));
+// Colour and opacity (0 to 1) at a share of the range, -1 to 1 where values are signed.
+function heatColour(share, signed = false) {
+  if (signed) return colourIn(share < 0 ? NEGATIVE_COLOURS : POSITIVE_COLOURS, Math.abs(share));
+  return colourIn(HEAT_COLOURS, share);
+}
+
+function colourIn(colours, share) {
+  const at = clamp(share, 0, 1) * (colours.length - 1), n = Math.min(Math.floor(at), colours.length - 2);
+  const [a, b] = [colours[n], colours[n + 1]].map((c) => [1, 3, 5].map((p) => parseInt(c.slice(p, p + 2), 16)));
   const mixed = a.map((value, p) => Math.round(value + (b[p] - value) * (at - n)));
   return { colour: `#${mixed.map((value) => value.toString(16).padStart(2, "0")).join("")}`, opacity: clamp(share / HEAT_FADE, 0, 1) };
 }
 
-// Colours of the stored values of a layer: from `bright` on the brightest.
-function heatTable({ low, high, levels, bright }, alpha) {
-  const table = new Uint32Array(256), end = levels * (((bright ?? high) - low) / (high - low));
+// Colours of the stored values of a layer: from `bright` on, and from -`bright` on where values are signed, the brightest.
+function heatTable({ low, high, levels, bright, signed }, alpha) {
+  const table = new Uint32Array(256), first = signed ? 0 : low, end = (bright ?? high) - first;
   for (let stored = 0; stored < 256; stored++) {
-    const { colour, opacity } = heatColour(stored / end);
+    const { colour, opacity } = heatColour((low + ((high - low) * stored) / levels - first) / end, signed);
     table[stored] = rgba(colour, alpha * opacity);
   }
   return table;
@@ -31,9 +38,15 @@ function paintHeat(pixels, values, layout, table) {
   }
 }
 
-// A stored value as text with its unit.
-function heatText({ low, high, levels, unit, digits }, stored) {
-  return withUnit((low + ((high - low) * stored) / levels).toFixed(digits), unit);
+// A stored value as text with its unit; the ends of signed values stand for all beyond them, too.
+function heatText({ low, high, levels, unit, digits, signed }, stored) {
+  const beyond = !signed ? "" : stored === 0 ? "≤ " : stored === levels ? "≥ " : "";
+  return beyond + withUnit(heatNumber((low + ((high - low) * stored) / levels).toFixed(digits)), unit);
+}
+
+// A number with a true minus sign.
+function heatNumber(digits) {
+  return digits.replace("-", "−");
 }
 
 function withUnit(number, unit) {
@@ -41,15 +54,22 @@ function withUnit(number, unit) {
 }
 
 // The ends of the colour bar, as text.
-function heatEnds({ low, high, unit, bright }) {
-  const ends = [low, bright ?? high].map((value) => withUnit(String(Number(value.toPrecision(4))), unit));
-  return bright !== null && bright < high ? [ends[0], `≥ ${ends[1]}`] : ends;
+function heatEnds({ low, high, unit, bright, signed }) {
+  const last = bright ?? high, ends = [signed ? -last : low, last].map((value) => withUnit(heatNumber(String(Number(value.toPrecision(4)))), unit));
+  if (signed) return [`≤ ${ends[0]}`, `≥ ${ends[1]}`];
+  return last < high ? [ends[0], `≥ ${ends[1]}`] : ends;
+}
+
+// What the colours of a bar mean, in words.
+function heatMeaning(name, scale) {
+  const [low, high] = heatEnds(scale);
+  return scale.signed ? `Colours of ${name}: blue to ${low}, orange to ${high}, none for 0` : `Colours of ${name}: dark for ${low}, bright for ${high}`;
 }
 
 // Colours along the bar, as they are over black in panes of this opacity.
-function heatStops(alpha) {
+function heatStops({ signed }, alpha) {
   return Array.from({ length: HEAT_STOPS + 1 }, (_, n) => {
-    const { colour, opacity } = heatColour(n / HEAT_STOPS), parts = [1, 3, 5].map((p) => parseInt(colour.slice(p, p + 2), 16));
+    const share = n / HEAT_STOPS, { colour, opacity } = heatColour(signed ? 2 * share - 1 : share, signed), parts = [1, 3, 5].map((p) => parseInt(colour.slice(p, p + 2), 16));
     return `rgb(${parts.map((value) => Math.round(value * opacity * alpha)).join(",")})`;
   });
 }

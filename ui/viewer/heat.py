@@ -26,12 +26,15 @@ class HeatScale:
 
     Attributes
     ----------
-    low, high : float. The values of the least and of the largest stored value; ``low`` has no colour.
+    low, high : float. The values of the least and of the largest stored value; ``low`` has no colour, or 0 where
+        values are signed.
     levels : int. Largest stored value, 1 to 255.
     unit : str. Unit behind a value, "%" for example; empty for none.
     digits : int. Decimals of a value at the crosshair.
     bright : float or None. Value from which on the colour is the brightest, the end of the colour bar; ``None`` for
         ``high``.
+    signed : bool. Whether the values are of either sign: ``low`` is ``-high``, each sign has colours of its own, the
+        bar begins at ``-bright``, and the ends stand for values beyond them.
     """
 
     low: float = 0.0
@@ -40,6 +43,7 @@ class HeatScale:
     unit: str = ""
     digits: int = 2
     bright: float | None = None
+    signed: bool = False
 
 
 PERCENT = HeatScale(0, 100, 100, "%", 0)

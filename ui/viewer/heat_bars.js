@@ -79,8 +79,8 @@ class HeatBar {
       }));
     }
     this.select.value = name;
-    this.bar.setAttribute("aria-label", `Colours of ${name}: dark for ${low}, bright for ${high}`);
-    this.scale.style.background = `linear-gradient(90deg, ${heatStops(v.heatAlpha).join(",")})`;
+    this.bar.setAttribute("aria-label", heatMeaning(name, scale));
+    this.scale.style.background = `linear-gradient(90deg, ${heatStops(scale, v.heatAlpha).join(",")})`;
     this.low.textContent = low;
     this.high.textContent = high;
     const [doing, share = ""] = heat.isWaiting(name) ? heat.status(name).split(": ") : [""];

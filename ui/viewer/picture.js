@@ -52,7 +52,7 @@ function legendOf(viewer) {
     ...(rows.includes(CHANGES) ? CHANGE_KINDS : []),
   ].map(({ name, colour }) => ({ name, colours: [colour] }));
   const bars = [...scene.heat.layers.values()].filter(({ name }) => rows.includes(name)).map(({ name, scale }) => {
-    return { name: `${name}, ${heatEnds(scale).join(" to ")}`, colours: heatStops(viewer.heatAlpha) };
+    return { name: `${name}, ${heatEnds(scale).join(" to ")}`, colours: heatStops(scale, viewer.heatAlpha) };
   });
   return [...marks, ...bars];
 }

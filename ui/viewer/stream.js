@@ -131,15 +131,16 @@ async function fetchStreamedScene(data, report, arrived) {
     layer.fullest = (await ask(layer.url).then((answer) => answer.json(), () => ({}))).facts?.fullest;
   }));
   const images = channels.map((_, n) => new StreamedVolume(queue, data.image, n, shape, Uint16Array));
-  const heat = new HeatLayers(data.heat, async ({ url, computed }, report) => {
+  const open = async (url, report = () => {}) => {
     const volume = new StreamedVolume(queue, url, 0, shape, Uint8Array);
-    await fetchFacts(url, ASK_LAYER_AGAIN_MS, computed ? report : () => {});
+    await fetchFacts(url, ASK_LAYER_AGAIN_MS, report);
     volume.ready = true;
     return volume;
-  }, () => queue.arrived());
+  };
+  const heat = new HeatLayers(data.heat, ({ url, computed }, report) => open(url, computed ? report : undefined), () => queue.arrived());
   const described = { channels, intensities: channels.every((c) => c.exact) ? "" : data.intensities };
   const scene = {
-    streamed: true, described, layers, heat, content: content ?? gridBox(shape),
+    streamed: true, described, layers, heat, open, content: content ?? gridBox(shape),
     fullest: () => Object.values(layers).map((layer) => layer.fullest).find(Boolean) ?? null,
     problem: () => queue.failed ?? heat.failed,
     channels: images.map(() => ({ stored: new Uint16Array(0), levels: null })),

@@ -96,16 +96,29 @@ class StreamedSubject:
             name, lambda: LabelStream(name, part, lambda raw: mapping[self._dataset.to_index(raw)], nan_is_zero)
         )
 
-    def publish_prediction(self, file: Path, labels: LabelSpace) -> str:
+    def publish_prediction(self, file: Path, labels: LabelSpace, on_request: bool = False) -> str:
         """URL of a prediction, a label map with the raw values of ``labels`` on the grid of the image.
+
+        Parameters
+        ----------
+        on_request : bool. Whether the file is opened only when a browser asks for it, and its errors are the answer.
 
         Raises
         ------
         VolumeError
             If it has another shape than the image.
         """
-        part = self._part(file, "a segmentation")
         name = f"stream prediction\n{self._files}\n{files_hash('', [file])}\n{json.dumps(labels.to_json())}"
+        if on_request:
+
+            def opened() -> LabelStream:
+                return LabelStream(name, self._part(file, "a segmentation"), labels.to_index)
+
+            shape = self.grid.shape
+            return streams.publish(
+                f"{name}\non request", lambda: ComputedStream(shape, lambda: None, opened), on_request=True
+            )
+        part = self._part(file, "a segmentation")
         return streams.publish(name, lambda: LabelStream(name, part, labels.to_index))
 
     def publish_heat(self, heat: HeatFile) -> str:

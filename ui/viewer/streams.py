@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -40,7 +41,7 @@ from ui.viewer.sampling_grid import content_box, extent, sample_box, union
 from ui.viewer.slice_preview import Preview, picture_of
 
 PREFIX = f"{API}streams/"
-MAX_STREAMS = 64  # known at a time; the least recently used are forgotten until their page runs again
+MAX_STREAMS = 512  # known at a time, kept epochs too; the least recently used are forgotten until their page runs again
 MAX_SLICES = 32  # of one request
 COMPRESSION_LEVEL = 1
 PREVIEW_SHARES = (
@@ -69,6 +70,7 @@ class Stream(ABC):
     error : str. Why the preparation failed.
     preview : Preview or None. A picture for the time of the preparation.
     waits : bool. Whether the preparation begins with the first request.
+    cached : tuple of Path. Its files in the cache, which are in use as long as it is read.
     """
 
     def __init__(self, shape: Size3, channels: int) -> None:
@@ -78,6 +80,7 @@ class Stream(ABC):
         self.error = ""
         self.preview: Preview | None = None
         self.waits = False
+        self.cached: tuple[Path, ...] = ()
 
     def start(self) -> None:
         """Begin the preparation."""
@@ -90,6 +93,12 @@ class Stream(ABC):
             self.error = str(error)
         except OSError as error:
             self.error = f"{error.filename}: {error.strerror}; is there room on the disk?"
+
+    def mark_use(self) -> None:
+        """Set the time of its files in the cache to now: the least recently used are removed first."""
+        for path in self.cached:
+            with contextlib.suppress(OSError):
+                os.utime(path)
 
     @abstractmethod
     def prepare(self) -> dict[str, Any]:
@@ -141,6 +150,7 @@ class ImageStream(Stream):
             volumes_.append(volume)
             boxes.append(content_box(values != np.float32(channel.background), self.shape))
         self._volumes, self._described = volumes_, described
+        self.cached = tuple({path for path, _ in opened.values()} - {part.header.data_path for part in self.parts})
         return {"channels": [asdict(channel) for channel in described], "content": union(boxes), "fullest": None}
 
     def slab(self, channel: int, box: Box) -> bytes:
@@ -226,6 +236,7 @@ class LabelStream(Stream):
 
     def _convert(self) -> dict[str, Any]:
         self._file, _ = volumes.place(self.name, volumes.RAW_LABELS)
+        self.cached = (self._file,)
         kept = self._file.with_suffix(".json")
         if self._file.is_file() and kept.is_file():
             self._file.touch()
@@ -332,6 +343,7 @@ def stream(request: Request) -> Response:
         return JSONResponse(_state(found), headers={"cache-control": "no-store"})
     numbers = [part for part in next(iter(query.values())).split(",") if part.isdecimal()]
     try:
+        found.mark_use()
         with _reading:
             return _answer(found, next(iter(query)), [int(n) for n in numbers])
     except (UserError, FileNotFoundError) as error:

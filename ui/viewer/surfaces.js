@@ -2,12 +2,12 @@
 // without a request, and share the crosshair: it moves a plane here, and a click on a surface moves it.
 
 const SURFACE_COLOURINGS = [["class", "class"], ["distance", "distance"]], SURFACE_SIDES = [["truth", "reference"], ["prediction", "prediction"]];
-const REFERENCE_ALPHA = 0.3, CROSS_SHARE = 0.05, CLICK_PX = 4, SURFACE_ZOOM = 1.25, SHIFT_SHARE = 0.1;
+const REFERENCE_ALPHA = 0.3, CROSS_SHARE = 0.05;
 const BESIDE_WIDTH = 620; // of the viewer from which surfaces stand beside one column of panes, pixels
-const SURFACE_KEYS = "Drag or arrow keys turn; Shift and a drag or arrow keys move; + and − zoom; a click or Enter moves the crosshair; 1 to 6 look from a side, 0 resets, C cuts, I shows the image, V changes the colours.";
 
-class Surfaces {
+class Surfaces extends SurfaceInteraction {
   constructor(viewer) {
+    super();
     this.viewer = viewer;
     this.root = element("div", "surfaces");
     this.root.hidden = true;
@@ -92,7 +92,7 @@ class Surfaces {
     this.renderer?.clear();
     this.fillBar(this.bar);
     this.status.textContent = "";
-    this.load(url);
+    this.loading = this.load(url);
   }
 
   async load(url) {
@@ -100,6 +100,7 @@ class Surfaces {
     this.announce("running", "Making the surfaces");
     try {
       await new Promise((resolve) => setTimeout(resolve, FINDINGS_PAUSE_MS)); // not of a case that is passed by
+      await this.stopping;
       if (!current()) return;
       await untilComputed(url, (share) => {
         if (!current() || !this.isOn) throw new Error("");
@@ -160,11 +161,12 @@ class Surfaces {
     for (const edge of this.edges) edge.hidden = state !== "done";
   }
 
-  async stop() {
-    const { url } = this;
-    this.asking = null; // nothing asks again, which would begin anew
+  // A request that is on its way would begin anew after the end: it is waited for.
+  stop() {
+    const { url, loading } = this;
+    this.asking = null; // nothing asks again
     this.announce("stopped", "Stopped.");
-    await fetch(url, { method: "DELETE", credentials: "same-origin" }).catch(() => {});
+    this.stopping = loading.then(() => fetch(url, { method: "DELETE", credentials: "same-origin" })).catch(() => {});
   }
 
   // ---- what is shown --------------------------------------------------------------------------------------------
@@ -210,14 +212,17 @@ class Surfaces {
     return { normal, offset: dot(normal, rectangle.corners[0]) };
   }
 
-  // The image in the slice, a pixel per voxel, and a text that changes with it.
+  // The image in the slice, a pixel per voxel, and a text that changes with it; null while its voxels are fetched.
   slicePicture() {
-    const v = this.viewer, { axis, across, up } = PLANES[v.active], { shape } = v.grid, strides = [1, shape[0], shape[0] * shape[1]], slice = v.voxel[axis];
+    const v = this.viewer, plane = PLANES[v.active], { shape } = v.grid, slice = v.voxel[plane.axis];
     const key = [this.url, v.active, slice, v.settings.channel, v.window].join(" ");
     if (key !== this.slicePictured) {
+      const view = { ...plane, mirrored: false, width: shape[plane.across], height: shape[plane.up], slices: shape[plane.axis] };
+      const image = v.scene.image(v.settings.channel, view, slice);
+      if (!image) return null;
       this.slicePictured = key;
-      const layout = { offset: slice * strides[axis], dx: strides[across], dy: strides[up], width: shape[across], height: shape[up] };
-      fillPixels(this.sliceCanvas, layout, (pixels) => paintImage(pixels, v.scene.channels[v.settings.channel].stored, layout, v.grey));
+      const { offset, dx, dy, width, height } = image.layout, layout = { offset: offset + (height - 1) * dy, dx, dy: -dy, width, height }; // the lowest row first
+      fillPixels(this.sliceCanvas, layout, (pixels) => paintImage(pixels, image.values, layout, v.grey));
     }
     return { canvas: this.sliceCanvas, key };
   }
@@ -228,8 +233,8 @@ class Surfaces {
     if (!this.renderer.available) return;
     const v = this.viewer, width = this.space.clientWidth, height = this.space.clientHeight, ratio = Math.min(screenRatio(), 2);
     if (width < 20 || height < 20) return;
-    const { camera } = this, layers = this.layers();
-    const signature = JSON.stringify([this.url, width, height, ratio, camera, v.voxel, v.active, v.window, v.settings.channel, v.settings.crosshair, this.settings, layers.map(({ surface, colour, alpha }) => [surface.structure, surface.side, colour, alpha])]);
+    const { camera } = this, layers = this.layers(), picture = this.settings.slice ? this.slicePicture() : null;
+    const signature = JSON.stringify([this.url, width, height, ratio, camera, v.voxel, v.active, v.window, v.settings.channel, v.settings.crosshair, this.settings, picture?.key, layers.map(({ surface, colour, alpha }) => [surface.structure, surface.side, colour, alpha])]);
     if (signature === this.drawn) return;
     this.drawn = signature;
     if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
@@ -241,7 +246,7 @@ class Surfaces {
     const line = (axis) => [-1, 1].map((sign) => at.map((n, i) => n + sign * reach * axis[i]));
     this.renderer.draw({
       camera, width, height, layers, cut, stepMm: this.data.step_mm,
-      slice: this.settings.slice ? { corners: rectangle.corners, ...this.slicePicture() } : null,
+      slice: picture && { corners: rectangle.corners, ...picture },
       outline: v.settings.crosshair || cut || this.settings.slice ? rectangle.corners.flatMap((corner, n) => [corner, rectangle.corners[(n + 1) % 4]]) : [],
       cross: v.settings.crosshair ? [...line(right), ...line(up)] : [],
     });
@@ -320,96 +325,5 @@ class Surfaces {
     this.settings[name] = !this.settings[name];
     this.build();
     this.render();
-  }
-
-  // ---- mouse and keyboard ---------------------------------------------------------------------------------------
-
-  listen() {
-    const { canvas, camera } = this, pointers = new Map();
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.focus({ preventScroll: true });
-      canvas.setPointerCapture(event.pointerId);
-      pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, moved: 0 });
-      event.preventDefault();
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const before = pointers.get(event.pointerId);
-      if (!before) return;
-      const dx = event.clientX - before.x, dy = event.clientY - before.y, other = [...pointers].find(([id]) => id !== event.pointerId)?.[1];
-      if (other) camera.zoomBy(Math.hypot(event.clientX - other.x, event.clientY - other.y) / Math.max(1, Math.hypot(before.x - other.x, before.y - other.y)));
-      else if (event.shiftKey || event.buttons & 6) this.move(dx, dy);
-      else camera.turn(dx * 0.01, dy * 0.01);
-      pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, moved: before.moved + Math.abs(dx) + Math.abs(dy) + (other ? CLICK_PX : 0) });
-      this.turned();
-    });
-    canvas.addEventListener("pointerup", (event) => {
-      const pointer = pointers.get(event.pointerId), box = canvas.getBoundingClientRect();
-      if (pointer && pointer.moved < CLICK_PX && event.button === 0) this.pick(event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2);
-      pointers.delete(event.pointerId);
-    });
-    canvas.addEventListener("pointercancel", (event) => pointers.delete(event.pointerId));
-    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    canvas.addEventListener("wheel", (event) => { // the page scrolls on, unless the surfaces have the focus
-      if (!event.ctrlKey && !canvas.matches(":focus")) return;
-      event.preventDefault();
-      camera.zoomBy(Math.exp(-clamp(event.deltaY, -200, 200) / 300));
-      this.turned();
-    }, { passive: false });
-    canvas.addEventListener("keydown", (event) => this.key(event));
-    canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
-    canvas.addEventListener("webglcontextrestored", () => { this.renderer.prepare(); this.drawn = ""; this.render(); });
-  }
-
-  move(dx, dy) {
-    const s = this.camera.scale(this.space.clientWidth, this.space.clientHeight);
-    this.camera.shift = [this.camera.shift[0] + dx / s, this.camera.shift[1] - dy / s];
-  }
-
-  // Draw in the next frame; the choice of the view follows.
-  turned() {
-    const views = this.bar.querySelector("select[aria-label=View]");
-    if (views) views.value = this.camera.view;
-    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.render(); });
-  }
-
-  key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || this.state !== "done") return;
-    const { camera } = this, step = SHIFT_SHARE * this.space.clientHeight;
-    const arrow = (x, y) => () => (event.shiftKey ? this.move(x * step, y * step) : camera.turn(x * TURN, y * TURN));
-    const action = {
-      arrowleft: arrow(-1, 0), arrowright: arrow(1, 0), arrowup: arrow(0, -1), arrowdown: arrow(0, 1),
-      "+": () => camera.zoomBy(SURFACE_ZOOM), "=": () => camera.zoomBy(SURFACE_ZOOM), "-": () => camera.zoomBy(1 / SURFACE_ZOOM),
-      0: () => camera.reset(), enter: () => this.pick(0, 0), c: () => this.flip("cut"), i: () => this.flip("slice"),
-      v: () => { if (this.isCompared) { this.settings.colouring = this.settings.colouring === "class" ? "distance" : "class"; this.build(); } },
-      ...Object.fromEntries(SURFACE_VIEWS.map(([name], n) => [n + 1, () => camera.look(name)])),
-    }[event.key.toLowerCase()];
-    if (!action) return;
-    event.preventDefault();
-    event.stopPropagation();
-    action();
-    this.turned();
-  }
-
-  // Move the crosshair to what is seen at a position, from the centre, in CSS pixels.
-  pick(x, y) {
-    const v = this.viewer, { camera, space } = this, point = camera.through(x, y, space.clientWidth, space.clientHeight);
-    const rectangle = sliceRectangle(v.grid, v.active, v.voxel), cut = this.cutAt(rectangle);
-    const isCut = (mm) => cut !== null && dot(mm, cut.normal) > cut.offset + 1e-6;
-    const solid = this.layers().filter(({ alpha }) => alpha === 1).map(({ surface }) => surface);
-    const hit = hitSurface(solid.length ? solid : this.visible, camera, point, isCut), inSlice = this.settings.slice ? hitRectangle(rectangle, camera, point) : null;
-    const onSlice = inSlice && (!hit || dot(inSlice, camera.axes.toward) > hit.depth), mm = onSlice ? inSlice : hit?.mm;
-    if (!mm) return this.tell("There is no surface at this place");
-    v.voxel = surfaceToVoxel(v.grid, mm).map((n, axis) => clamp(Math.round(n), 0, v.grid.shape[axis] - 1));
-    v.keepInView();
-    v.crosshairMoved();
-    this.tell(onSlice ? "" : this.placeOf(hit));
-  }
-
-  // What a point on a surface is.
-  placeOf({ surface, vertex }) {
-    const [of, other] = surface.side === "truth" ? ["reference", "prediction"] : ["prediction", "reference"], steps = surface.distances?.[vertex];
-    const mm = Math.abs(steps * this.data.step_mm).toFixed(1), side = steps < 0 ? "inside" : "outside";
-    const distance = steps === undefined ? "" : steps === NO_DISTANCE ? ", not compared" : `, ${mm} mm ${side} the ${other}`;
-    return `${this.data.structures[surface.structure].name}, ${of}${distance}`;
   }
 }

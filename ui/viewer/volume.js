@@ -60,7 +60,8 @@ function evict() {
 
 // All volumes of a scene. Panes read slices: image(channel, view, slice) and layer(name, view, slice) give { values,
 // layout }, or null while they are fetched; imageAt(channel, voxel) and layerAt(name, voxel) give a stored value. Heat
-// layers are fetched when they are first shown.
+// layers are fetched when they are first shown. open(url) gives a promise of { slice(view, slice), at(voxel) } of a further
+// volume of one byte a voxel.
 // `report` is called with what is going on, `arrived` when slices have come that were not there.
 async function fetchScene(data, report, arrived) {
   if (data.streamed) return fetchStreamedScene(data, report, arrived);
@@ -77,13 +78,16 @@ async function fetchScene(data, report, arrived) {
   }));
   const layers = Object.fromEntries(names.map((name, n) => [name, new Uint8Array(buffers[n])]));
   const index = ([i, j, k]) => i + shape[0] * (j + shape[1] * k);
-  const heat = new HeatLayers(data.heat, async ({ url, computed }, report) => {
-    if (computed) await untilComputed(url, report);
+  const open = async (url) => {
     const values = new Uint8Array(await fetchVolume(url, voxels, () => {}));
     return { slice: (view, slice) => ({ values, layout: sliceLayout(view, shape, slice) }), at: (voxel) => values[index(voxel)] };
+  };
+  const heat = new HeatLayers(data.heat, async ({ url, computed }, report) => {
+    if (computed) await untilComputed(url, report);
+    return open(url);
   }, arrived);
   return {
-    channels, layers, heat,
+    channels, layers, heat, open,
     problem: () => heat.failed,
     image: (channel, view, slice) => ({ values: channels[channel].stored, layout: sliceLayout(view, shape, slice) }),
     layer: (name, view, slice) => ({ values: layers[name], layout: sliceLayout(view, shape, slice) }),

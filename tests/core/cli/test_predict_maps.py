@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from core.checkpointing.checkpoint import load, save
+from core.checkpointing.ensemble import save_ensemble
+from core.checkpointing.ensemble_metadata import read_members
 from core.cli import main
 from core.inference.uncertainty import entropy
 from tests.support.balls import SPACING_MM, balls
@@ -48,7 +52,7 @@ def test_maps_match_the_label_map_voxel_by_voxel_in_an_oblique_image(
     array, affine = oblique(image[0], spacing)
     truth, _ = oblique(label, spacing)
     path = write_nifti(tmp_path / "image.nii.gz", array, affine)
-    names = ["seg", "uncertainty", "mutual-information", "probabilities"]
+    names = ["seg", "uncertainty", "mutual-information", "probabilities", "logits"]
     files = [tmp_path / f"{name}.nii.gz" for name in names]
     options = [text for name, file in zip(names[1:], files[1:], strict=True) for text in (f"--{name}", str(file))]
     arguments = ["predict", str(checkpoint), str(path), "--mirror", "--json", "--out", str(files[0])]
@@ -59,8 +63,12 @@ def test_maps_match_the_label_map_voxel_by_voxel_in_an_oblique_image(
     for one in written:
         np.testing.assert_array_equal(one.affine, load_image(path).affine)
         assert one.shape[:3] == array.shape
-    labels, total, between, probabilities = (np.asarray(one.dataobj) for one in written)
-    assert total.dtype == between.dtype == probabilities.dtype == np.float32 and probabilities.shape[3] == 3
+    labels, total, between, probabilities, logits = (np.asarray(one.dataobj) for one in written)
+    assert {one.dtype for one in (total, between, probabilities, logits)} == {np.dtype(np.float32)}
+    assert probabilities.shape[3] == 3 and logits.shape == probabilities.shape and logits.min() < -0.5
+    # Both are interpolated where the image is resampled: the softmax of the logits differs at borders of classes.
+    away = np.abs(softmax(logits, axis=3) - probabilities)
+    assert away.mean() < 0.02 if resampled else away.max() < 1e-5
     np.testing.assert_array_equal(probabilities.argmax(axis=3), labels)
     np.testing.assert_allclose(probabilities.sum(axis=3), 1, atol=1e-5)
     for value in (1, 2):
@@ -79,7 +87,7 @@ def test_maps_match_the_label_map_voxel_by_voxel_in_an_oblique_image(
     ("options", "message"),
     [
         (["--mutual-information", "map.nii.gz"], "--mutual-information: expected several passes, got one network"),
-        (["--uncertainty", "map.png"], "map.png: expected a name ending in .nii or .nii.gz"),
+        (["--logits", "map.png"], "map.png: expected a name ending in .nii or .nii.gz"),
         (["--uncertainty", "a.nii.gz", "--probabilities", "a.nii.gz"], "expected another file for each map to write"),
     ],
 )
@@ -90,3 +98,19 @@ def test_maps_that_cannot_be_written_are_refused_before_anything_is(
     placed = [str(tmp_path / text) if "." in text else text for text in options]
     assert main(["predict", str(ball_run.checkpoint), str(image), "--no-mirror", "--out", str(out), *placed]) == 1
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["predict", "maps"])
+def test_logits_of_an_ensemble_are_refused(
+    ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    ensemble = tmp_path / "two.safetensors"
+    networks = [Path(shutil.copy(ball_run.checkpoint, tmp_path / f"{name}.safetensors")) for name in ("one", "other")]
+    save_ensemble(ensemble, [member for network in networks for member in read_members(network)])
+    out = tmp_path / "seg.nii.gz"
+    image = ball_run.data / "imagesTr" / "ball_0.nii.gz"
+    arguments = [str(image), "--out", str(out), "--logits", str(tmp_path / "map.nii.gz")]
+    if command == "maps":
+        arguments = [str(ball_run.data), "--logits", f"--checkpoints={tmp_path}"]
+    assert main([command, str(ensemble), *arguments]) == 1
+    assert "--logits: expected one network, got an ensemble" in capsys.readouterr().err and not out.exists()

@@ -54,7 +54,7 @@ class Case:
 
     def stored(self, key: str) -> np.ndarray:
         """Stored values of a map, as the file holds them."""
-        kinds = {kind.key: kind for kind in kinds_of(read_metadata(self.checkpoint), 2)}
+        kinds = {kind.key: kind for kind in kinds_of(read_metadata(self.checkpoint), 2, logits=True)}
         return np.asarray(load_image(map_file(self.prediction.file, kinds[key])).dataobj)
 
 
@@ -66,6 +66,8 @@ def test_values_are_stored_as_the_nearest_step() -> None:
     values = np.array([0, 0.1, 0.5, 0.999, 1, 1.2, -0.1], np.float32)
     assert stored_values(values, 1.0).tolist() == [0, 25, 125, 250, 250, 250, 0]
     assert stored_values(2 * values, 2.0).tolist() == stored_values(values, 1.0).tolist()
+    signed = np.array([-20, -25, -0.07, 0, 0.09, 10, 19.99, 30], np.float32)  # in steps of 0.16
+    assert stored_values(signed, 20, -20).tolist() == [0, 0, 125, 125, 126, 188, 250, 250]
 
 
 @pytest.mark.slow
@@ -110,12 +112,25 @@ def test_maps_are_made_later_with_the_options_of_the_prediction(
     assert (made["passes"], made["changed_voxels"]) == (2, 0)
     assert made["maps"].keys() == {"uncertainty", "mutual-information", "probability-1", "probability-2"}
     assert (record.read_bytes(), case.prediction.file.read_bytes()) == before
-    overrides = InferenceOverrides(mirror=True, overlap=0.25, mode="tiles", maps=True)
+    overrides = InferenceOverrides(mirror=True, overlap=0.25, mode="tiles", maps=True, logits=True)
     predictor = Predictor(case.checkpoint, overrides)
     found = predictor.segment_in_detail(SubjectImage.of(load_subject(open_dataset(case.data), "ball_1"))).maps
-    assert found is not None and found.mutual_information is not None
+    assert found is not None and found.mutual_information is not None and found.logits is not None
     np.testing.assert_array_equal(case.stored("mutual-information")[::-1], stored_values(found.mutual_information, 1))
     assert case.command("maps") == 0 and "kept maps of 0 subjects" in capsys.readouterr().out
+    assert kept(case.prediction) == kept_maps.KeptMaps(2), "logits are made where they are asked for"
+    assert case.command("maps", "--logits") == 0 and "kept maps of 1 subject" in capsys.readouterr().out
+    assert kept(case.prediction) == kept_maps.KeptMaps(2, logits=True)
+    for n, of_class in enumerate(found.logits):
+        stored = case.stored(f"logit-{n}")
+        np.testing.assert_array_equal(stored[::-1], stored_values(of_class, 20, -20))
+        assert len(np.unique(stored)) > 10, "else the test says nothing"
+    np.testing.assert_array_equal(case.stored("mutual-information")[::-1], stored_values(found.mutual_information, 1))
+    assert case.command("maps", "--logits") == 0 and "kept maps of 0 subjects" in capsys.readouterr().out
+    written = map_file(case.prediction.file, kinds_of(read_metadata(case.checkpoint), 2)[0]).with_name("maps.json")
+    earlier = {name: value for name, value in json.loads(written.read_text()).items() if name != "logits"}
+    written.write_text(json.dumps(earlier))
+    assert kept(case.prediction) == kept_maps.KeptMaps(2), "of an earlier version, which knew no logits"
 
 
 @pytest.mark.slow

@@ -119,3 +119,14 @@ def test_what_cannot_be_written_or_made_is_named(
     assert "choose another folder" in capsys.readouterr().err
     assert main(["review", "surfaces", kept.run, str(kept.data), "ball_0", f"--checkpoints={kept.root}"]) == 1
     assert "--subject ball_0 --keep" in capsys.readouterr().err
+
+
+def test_a_case_that_does_not_fit_into_the_memory_is_refused(
+    kept: Kept, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = int(np.prod(SHAPE)) * (kept_surfaces.VOXEL_BYTES + kept_surfaces.CHANNEL_BYTES)
+    monkeypatch.setattr(kept_surfaces, "free_memory", lambda: needed - 1)
+    assert kept.make() == 1
+    assert "ball_1: not enough memory: its surfaces, of 20x24x18 voxels, take" in capsys.readouterr().err
+    monkeypatch.setattr(kept_surfaces, "free_memory", lambda: needed)
+    assert kept.make() == 0

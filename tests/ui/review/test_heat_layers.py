@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from core.checkpointing.metadata import MEMBERS, CheckpointMetadata
 from core.errors import VolumeError
 from core.inference.uncertainty import MUTUAL_INFORMATION_SHOWN_BIT
 from core.runs.kept_maps import KeptMaps
@@ -19,11 +21,13 @@ from ui.viewer.heat import HeatFile
 METADATA = checkpoint_metadata()
 
 
-def layers(folder: Path, **settings: object) -> dict[str, HeatFile]:
+def layers(
+    folder: Path, metadata: CheckpointMetadata = METADATA, stale: str = "", **settings: object
+) -> dict[str, HeatFile]:
     file = folder / "case.nii.gz"
     file.touch()
-    prediction = Prediction("case", file, None, 1, 1, "", 1.0, settings=settings)
-    return {layer.name: layer for layer in heat_of(folder / "model", folder, METADATA, prediction)}
+    prediction = Prediction("case", file, None, 1, 1, stale, 1.0, settings=settings)
+    return {layer.name: layer for layer in heat_of(folder / "model", folder, metadata, prediction)}
 
 
 def test_mutual_information_has_a_colour_range_of_its_own_that_is_the_same_for_all_passes(tmp_path: Path) -> None:
@@ -40,7 +44,7 @@ def test_one_pass_has_no_mutual_information(tmp_path: Path, monkeypatch: pytest.
     """Also where mirroring was asked for and the image, whose sides are not known, was not mirrored."""
     assert "mutual information" not in layers(tmp_path, mirror=False)
     offered = layers(tmp_path, mirror=True)
-    monkeypatch.setattr("ui.shared.maps_job.advance", lambda *_: Job("done"))
+    monkeypatch.setattr("ui.shared.maps_job.advance", lambda *_, logits: Job("done"))
     monkeypatch.setattr(heat_layers, "read_kept_maps", lambda *_: KeptMaps(1))
     prepare = offered["mutual information"].prepare
     assert prepare is not None and offered["uncertainty"].prepare is not None
@@ -48,3 +52,40 @@ def test_one_pass_has_no_mutual_information(tmp_path: Path, monkeypatch: pytest.
         prepare()
     offered["uncertainty"].prepare()
     assert "mutual information" not in layers(tmp_path, mirror=True), "once the number of passes is known"
+
+
+def test_logits_are_signed_made_when_asked_for_and_none_of_an_ensemble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def advance(*_: object, logits: bool) -> Job:
+        asked.append(logits)
+        return Job("done")
+
+    monkeypatch.setattr("ui.shared.maps_job.advance", advance)
+    monkeypatch.setattr(heat_layers, "read_kept_maps", lambda *_: KeptMaps(1))
+    offered = layers(tmp_path)
+    assert [name for name in offered if "logit" in name] == ["logit of background", "logit of CSF", "logit of GM"]
+    logit, scale = offered["logit of CSF"], offered["logit of CSF"].scale
+    assert (scale.low, scale.high, scale.bright, scale.unit, scale.signed) == (-20, 20, 10, "logit", True)
+    assert scale.low + (scale.high - scale.low) * 125 / scale.levels == 0, "0 is one of the steps"
+    assert logit.help.endswith(heat_layers.ON_DEMAND), "the other maps are kept"
+    assert not offered["uncertainty"].help.endswith(heat_layers.ON_DEMAND)
+    for layer in (logit, offered["probability of CSF"]):
+        assert layer.prepare is not None
+        layer.prepare()
+    assert asked == [True, False]
+    monkeypatch.setattr(heat_layers, "read_kept_maps", lambda *_: KeptMaps(1, changed_voxels=7, logits=True))
+    assert "7 voxels had another class" in layers(tmp_path)["logit of CSF"].help
+    ensemble = replace(METADATA, inference={MEMBERS: [{"name": "one"}, {"name": "two"}]})
+    assert not any("logit" in name for name in layers(tmp_path, ensemble))
+
+
+def test_logits_of_an_outdated_segmentation_are_offered_only_where_they_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kept in (KeptMaps(1), KeptMaps(1, logits=True)):
+        monkeypatch.setattr(heat_layers, "read_kept_maps", lambda *_, kept=kept: kept)
+        offered = layers(tmp_path, stale="with an earlier checkpoint")
+        assert "uncertainty" in offered and ("logit of GM" in offered) == kept.logits

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,14 @@ from core.datasets import open_dataset
 from core.errors import VolumeError
 from core.evaluation.surface_file import encode
 from core.evaluation.surface_meshes import CaseSurfaces
-from core.imaging.display import Grid
 from core.runs.predictions import Prediction
 from tests.support.background_jobs import poll
 from tests.support.balls import write_balls
 from ui.review import surfaces_job
 from ui.review.surfaces_job import CaseOfSurfaces, surface_urls
 from ui.shared import jobs
-from ui.viewer.scenes import Scene
 from ui.viewer.volumes import Pending
 
-SCENE = Scene(Grid((2, 2, 2), (1, 1, 1), None), (), "/x", layers={"truth": "/t", "prediction": "/p"})
 EMPTY = encode(CaseSurfaces((), (), True, True), "key", b"picture")
 # Stands for ``review surfaces``: waits while there is a file "wait", fails while there is a file "fail".
 PROGRAM = """
@@ -75,13 +71,12 @@ def test_urls_change_with_the_files_and_classes_and_are_not_offered_in_vain(case
         label_space = dataset.labels
 
     metadata: Any = Metadata()
-    assert surface_urls(Path("m"), dataset, metadata, None, SCENE) is None
-    assert surface_urls(Path("m"), dataset, metadata, prediction, replace(SCENE, streamed=True)) is None
-    first = surface_urls(Path("m"), dataset, metadata, prediction, SCENE)
+    assert surface_urls(Path("m"), dataset, metadata, None) is None
+    first = surface_urls(Path("m"), dataset, metadata, prediction)
     assert first is not None and first.url != first.picture
-    assert first == surface_urls(Path("m"), dataset, metadata, prediction, SCENE)
+    assert first == surface_urls(Path("m"), dataset, metadata, prediction)
     prediction.file.write_bytes(b"another label map")
-    assert surface_urls(Path("m"), dataset, metadata, prediction, SCENE) != first
+    assert surface_urls(Path("m"), dataset, metadata, prediction) != first
 
 
 def test_surfaces_are_pending_then_there_with_their_picture(case: Case) -> None:
@@ -103,6 +98,24 @@ def test_stopping_ends_the_process_and_the_next_request_begins_anew(case: Case) 
     assert not jobs.is_running(case.job._folder)
     (case.folder / "wait").unlink()
     assert isinstance(poll(case.made, lambda found: isinstance(found, bytes)), bytes)
+
+
+def test_request_that_came_before_the_stop_does_not_begin_anew(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    (case.folder / "wait").touch()
+    assert case.made() == 0
+    plain = surfaces_job._stamp
+
+    def stopped_meanwhile(*of: Any) -> str:
+        """The request is under way: it has not looked for the process yet."""
+        case.job.stop()
+        return plain(*of)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(surfaces_job, "_stamp", stopped_meanwhile)
+        assert case.made() == 0
+    assert not jobs.is_running(case.job._folder)
+    assert case.made() == 0 and jobs.is_running(case.job._folder), "one that comes later does"
+    case.job.stop()
 
 
 def test_a_failure_gives_its_reason_once_and_is_tried_again(case: Case) -> None:

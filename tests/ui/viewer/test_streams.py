@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,9 @@ from core.imaging.bounded_io import decompress_pieces
 from core.imaging.display import upright_slices
 from core.imaging.volume import write_label
 from tests.support.balls import SPACING_MM, write_balls
+from ui.shared.paths import cache_root
 from ui.viewer import streamed_scenes, streams
+from ui.viewer.epochs import EpochFile, with_epochs
 from ui.viewer.heat import disagreement
 from ui.viewer.scenes import Scene, image_scene, subject_scene
 from ui.viewer.streamed_scenes import StreamedSubject
@@ -217,6 +220,37 @@ def test_heat_layer_is_streamed_and_prepared_when_it_is_first_asked_for(
     write_label(tmp_path / "more.nii.gz", percents + 100, loaded.stored, loaded.first_image)
     (wrong,) = subject_scene(folder, subject, heat=[disagreement(tmp_path / "more.nii.gz")]).heat
     assert "more.nii.gz: expected a map of whole numbers from 0 to 100" in error(wrong.url)
+
+
+def test_kept_epochs_are_streamed_and_a_file_that_does_not_fit_is_an_answer(folder: Path, tmp_path: Path) -> None:
+    dataset, subject = open_dataset(folder), subject_of(folder, 1)  # stored as LAS
+    loaded = load_subject(dataset, subject)
+    index = np.random.default_rng(0).integers(0, 3, loaded.geometry.shape, np.uint8)
+    write_label(tmp_path / "epoch.nii.gz", dataset.labels.to_raw(index), loaded.stored, loaded.first_image)
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), tmp_path / "small.nii.gz")
+    files = [EpochFile("epoch 1", tmp_path / "epoch.nii.gz", 0.5), EpochFile("epoch 2", tmp_path / "small.nii.gz")]
+    scene = with_epochs(subject_scene(folder, subject), dataset, subject, dataset.labels, files)
+    assert [(layer.name, layer.dice) for layer in scene.epochs] == [("epoch 1", 0.5), ("epoch 2", None)]
+    first, second = (layer.url for layer in scene.epochs)
+    assert streams._streams[first.removeprefix(streams.PREFIX)].waits, "prepared when it is first shown"
+    facts(first)
+    assert np.array_equal(slab(scene, first, 0, 6, 4, "u1"), index[6:10])
+    assert "small.nii.gz: expected a segmentation of" in error(second)
+
+
+def test_files_that_are_looked_at_are_in_use(folder: Path, tmp_path: Path) -> None:
+    """Else the cache, which removes the least recently used, would lose the image to the epochs that are looked at."""
+    dataset, subject = open_dataset(folder), subject_of(folder)
+    files = [EpochFile("epoch 1", dataset.subject(subject).label or Path())]
+    scene = with_epochs(subject_scene(folder, subject), dataset, subject, dataset.labels, files)
+    for url in (scene.image, scene.layers["truth"], scene.epochs[0].url):
+        facts(url)
+        cached = streams._streams[url.removeprefix(streams.PREFIX)].cached
+        assert cached and all(path.is_relative_to(cache_root()) for path in cached)
+        for path in cached:
+            os.utime(path, (0, 0))
+        slab(scene, url, 2, 0, 1, "<u2" if url == scene.image else "u1")
+        assert all(path.stat().st_mtime > 0 for path in cached)
 
 
 def test_images_of_no_data_set_are_streamed_too(folder: Path) -> None:
