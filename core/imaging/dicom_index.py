@@ -67,8 +67,8 @@ class LabelObject:
     file : str. Name of the file.
     kind : str. "SEG" or "RTSTRUCT".
     series : tuple of str. UIDs of the series that it refers to.
-    images : tuple of str. Short digests of the UIDs of single images that it refers to, as those of a series; empty
-        where it refers to one series.
+    images : tuple of str. Short digests of the UIDs of single images that it refers to, as those of a series: of those
+        on which its frames or contours lie, where they state any; empty where it refers to one series.
     frames_of_reference : tuple of str. UIDs of its coordinates.
     study, patient, description : str.
     instance, content : str. UID of the file, and digest of its content.
@@ -256,7 +256,7 @@ def _label_object(file: Path, identity: Identity) -> LabelObject:
         file.name,
         kind,
         tuple(reference.series),
-        () if len(reference.series) == 1 else _digests(reference.all_instances),
+        () if len(reference.series) == 1 else _digests(reference.deciding_instances),
         reference.frames_of_reference,
         identity.study,
         identity.patient,

@@ -150,6 +150,16 @@ def stamp_of(files: Iterable[Path]) -> str:
     return digest.hexdigest()[:32]
 
 
+def exact_stamp(file: Path) -> tuple[int, ...]:
+    """What changes also where a file is exchanged for another one of the same size and time, as slices of a series are;
+    empty for a missing file. Comparable while a process runs."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
 def files_of(path: Path) -> tuple[Path, ...]:
     """The files of an image, itself first; only itself where a header is damaged or a partner missing; of a folder all
     files."""
