@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import pytest
 
 from core.errors import VolumeError
 from core.imaging import dicom_planes, dicom_search
-from core.imaging.dicom_index import Identity, read_identity, write_index
+from core.imaging.dicom_index import INDEX_FILE, DicomSeries, Identity, read_identity, write_index
 from core.imaging.dicom_links import Reference, read_reference
 from core.imaging.dicom_planes import find_planes
 from core.imaging.dicom_search import find_images
@@ -244,6 +245,19 @@ def test_a_segmentation_without_its_meta_information_is_one(tmp_path: Path) -> N
     with pytest.raises(VolumeError) as caught:
         read_label(file)
     assert "expected an image" not in str(caught.value)
+
+
+def test_slices_of_a_series_are_counted_in_files_of_many_and_copies_once(tmp_path: Path) -> None:
+    enhanced = write_multiframe(tmp_path / "a.dcm", phantom((4, 4, 12)), AFFINE).rename(tmp_path / "enhanced.dcm")
+    folder = write_case(tmp_path / "b", phantom(SHAPE), AFFINE, "1.1", SeriesDescription="T1", SeriesNumber=7)
+    for copy in ("copy-1.dcm", "copy-2.dcm"):
+        (folder / copy).write_bytes(min(folder.iterdir()).read_bytes())
+    (folder / "enhanced.dcm").write_bytes(enhanced.read_bytes())
+    write_index(folder, tmp_path)
+    found = {s["uid"]: s for s in json.loads((tmp_path / INDEX_FILE).read_text())["series"]}
+    assert {uid: (s["files"], s["slices"]) for uid, s in found.items()} == {"1.1": (6, 4), "1.2.3.4": (1, 12)}
+    titles = {uid: DicomSeries(**s).title for uid, s in found.items()}
+    assert titles == {"1.1": "MR 7 T1 · 4 slices", "1.2.3.4": "MR phantom · 12 slices"}
 
 
 def test_frames_are_counted_by_the_header_and_no_more_than_the_file_holds(tmp_path: Path) -> None:
