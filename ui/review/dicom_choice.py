@@ -15,7 +15,7 @@ from ui.shared import formatting, uploads
 from ui.shared.errors import error_box
 
 
-def choose_in_folder(folder: Path, title: str, key: str, is_image: bool) -> list[str] | None:
+def choose_in_folder(folder: Path, title: str, key: str, label_map: str = "") -> list[str] | None:
     """Render the choice of what is meant in a folder, where that is open.
 
     Parameters
@@ -23,7 +23,8 @@ def choose_in_folder(folder: Path, title: str, key: str, is_image: bool) -> list
     folder : Path. Folder of DICOM files.
     title : str. Name of the folder on screen.
     key : str. Session key of the choice: names of files, each of which stands for its series; :func:`prefer` sets it.
-    is_image : bool. Whether images are chosen, several for several modalities; else one label map.
+    label_map : str. What a label map that is chosen is, such as "Reference"; empty for images, of which several are
+        chosen for several modalities.
 
     Returns
     -------
@@ -32,14 +33,14 @@ def choose_in_folder(folder: Path, title: str, key: str, is_image: bool) -> list
     """
     try:
         with st.spinner(f"Reading {formatting.plain(title)}", show_time=True):
-            entries = _entries(folder, is_image)
+            entries = _entries(folder, is_image=not label_map)
     except UserError as error:
         error_box(uploads.without_session_folder(str(error)))
         return []
     if entries is None:
         return None
     kept = [file for file in st.session_state.get(key) or () if file in entries]
-    if is_image:
+    if not label_map:
         st.session_state[key] = kept
         return st.multiselect(
             f"Series in {formatting.plain(title)}",
@@ -56,7 +57,7 @@ def choose_in_folder(folder: Path, title: str, key: str, is_image: bool) -> list
     elif st.session_state.get(one_key) not in entries:
         st.session_state[one_key] = None
     chosen = st.selectbox(
-        f"Segmentation in {formatting.plain(title)}",
+        f"{label_map} in {formatting.plain(title)}",
         list(entries),
         key=one_key,
         index=None,

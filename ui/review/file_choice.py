@@ -138,11 +138,10 @@ def _take(role: str, names: Iterable[str], options: Options) -> list[str]:
 
 def _files_of(role: str, option: str, options: Options) -> tuple[list[Path], list[str]]:
     """Paths of an option, and their names in the address; those that are chosen in a folder of several series."""
-    path = options[option]
-    is_image = role == IMAGE
-    files = (
-        choose_in_folder(path, _name_of_option()(option), _key_in(role, option), is_image) if path.is_dir() else None
-    )
+    path, files = options[option], None
+    if path.is_dir():
+        title = _name_of_option()(option)
+        files = choose_in_folder(path, title, _key_in(role, option), TITLES.get(role, ""))
     if files is None:
         return [path], [option]
     return [path / file for file in files], [f"{option}/{file}" for file in files] or [option]
