@@ -142,7 +142,11 @@ def test_what_was_asked_for_longest_ago_is_dropped_first_where_the_cache_is_limi
     read: list[str] = []
 
     def look(name: str) -> None:
-        cache.get(lambda: read.append(name) or name, tmp_path / name)
+        def content() -> str:
+            read.append(name)
+            return name
+
+        cache.get(content, tmp_path / name)
 
     for name in ("a", "bb", "c", "dddd"):
         (tmp_path / name).write_text("1")

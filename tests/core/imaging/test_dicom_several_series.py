@@ -76,8 +76,8 @@ def refers_to(*series: str, frames: Sequence[Sequence[str]] = (), lists: bool = 
                 count = {A: SHAPE[2], B: LONGER[2]}[entry.SeriesInstanceUID]
                 uids = [f"{entry.SeriesInstanceUID}.{n + 1}" for n in range(count)]
                 entry.ReferencedInstanceSequence = images(*uids)
-        for group, uids in zip(header.PerFrameFunctionalGroupsSequence, frames, strict=False):
-            group.DerivationImageSequence = [item(SourceImageSequence=images(*uids))]
+        for group, sources in zip(header.PerFrameFunctionalGroupsSequence, frames, strict=False):
+            group.DerivationImageSequence = [item(SourceImageSequence=images(*sources))]
 
     return SegOptions(change=change)
 
