@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 
@@ -50,10 +50,23 @@ def file_stamp(path: Path) -> FileStamp:
 
 
 class StampedCache(Generic[Content]):
-    """Parsed content of files, kept in this process until the stamp of a file changes. Exceptions are not kept."""
+    """Parsed content of files, kept in this process until the stamp of a file changes. Exceptions are not kept.
 
-    def __init__(self) -> None:
-        self._kept: dict[tuple[Path, ...], tuple[list[FileStamp], Content]] = {}
+    Parameters
+    ----------
+    stamp : callable. State of a file, which changes with it.
+    limit : int, optional. Largest sum of the sizes of what is kept; what was asked for longest ago is dropped first.
+    size_of : callable. Size of a content, in the unit of the limit.
+    """
+
+    def __init__(
+        self,
+        stamp: Callable[[Path], Hashable] = file_stamp,
+        limit: int | None = None,
+        size_of: Callable[[Content], int] = lambda content: 1,
+    ) -> None:
+        self._kept: dict[tuple[Path, ...], tuple[list[Hashable], Content]] = {}
+        self._stamp, self._limit, self._size_of, self._size = stamp, limit, size_of, 0
 
     def get(self, read: Callable[[], Content], *paths: Path, missing: Callable[[], Content] | None = None) -> Content:
         """The content of files.
@@ -64,17 +77,33 @@ class StampedCache(Generic[Content]):
         *paths : Path. The files.
         missing : callable, optional. Content where the first file does not exist; by default ``read`` finds out.
         """
-        stamps = [file_stamp(path) for path in paths]
+        stamps = [self._stamp(path) for path in paths]
         if missing is not None and stamps[0] == NO_FILE:
             return missing()
         kept = self._kept.get(paths)
-        if kept is None or kept[0] != stamps:
-            kept = self._kept[paths] = (stamps, read())
-        return kept[1]
+        if kept is not None and kept[0] == stamps:
+            if self._limit is not None:
+                self._kept[paths] = self._kept.pop(paths)  # the newest now
+            return kept[1]
+        content = read()
+        self._keep(paths, stamps, content)
+        return content
 
     def forget(self, *paths: Path) -> None:
         """Read files again next time, regardless of their modification times: they were written just now."""
-        self._kept.pop(paths, None)
+        kept = self._kept.pop(paths, None)
+        if kept is not None and self._limit is not None:
+            self._size -= self._size_of(kept[1])
+
+    def _keep(self, paths: tuple[Path, ...], stamps: list[Hashable], content: Content) -> None:
+        if self._limit is None:
+            self._kept[paths] = (stamps, content)
+            return
+        self.forget(*paths)
+        self._kept[paths] = (stamps, content)
+        self._size += self._size_of(content)
+        while self._size > self._limit:
+            self.forget(*next(iter(self._kept)))
 
 
 def atomic_write(path: Path, data: bytes | str, *, durable: bool = False) -> None:

@@ -30,7 +30,14 @@ TOLERANCE_MM = 1.0  # of the surface Dice in the table
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the sub-command."""
-    parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="image files, all on one grid")
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        type=Path,
+        help="image files, all on one grid; of DICOM the folder of a series, or one of its files where the folder "
+        "holds several",
+    )
     parser.add_argument("--reference", metavar="REF", type=Path, help="segmentation that is taken as right")
     parser.add_argument("--segmentation", metavar="SEG", type=Path, help="segmentation to score")
     for role in ROLES:

@@ -18,7 +18,9 @@ from core.datasets.loading import read_label_values, read_subject_headers
 from core.datasets.segmentation_values import SegmentationValues
 from core.errors import DatasetError, VolumeError
 from core.formatting import format_list
+from core.imaging.dicom_folders import index_folder
 from core.imaging.headers import read_header
+from core.imaging.image_files import foreign_format, label_object
 from core.labels import BACKGROUND, IGNORE_COLOUR, LabelClass, LabelSpace, is_ignore_name
 
 REFERENCE, SEGMENTATION = "reference", "segmentation"
@@ -57,7 +59,7 @@ def image_refs(paths: Sequence[Path]) -> dict[str, ImageRef]:
     """
     refs: dict[str, ImageRef] = {}
     for path in paths:
-        channels, stem = read_header(path).channels, image_stem(path.name)
+        channels, stem = read_header(path).channels, _title(path)
         for channel in range(channels):
             name = stem if channels == 1 else f"{stem}, channel {channel + 1}"
             number = 1
@@ -116,7 +118,7 @@ def file_case(
         If an image cannot be read.
     """
     refs = image_refs(paths)
-    id = image_stem(paths[0].name) or paths[0].name
+    id = _title(paths[0])
     names = _one_spelling({role: names[role] for role in found})
     classes = list(dict.fromkeys(name for role in found for name in names[role].values() if _is_class(name)))
     labels = _label_space(paths, found, names, classes)
@@ -166,6 +168,15 @@ def check_headers(case: FileCase) -> tuple[list[str], list[str]]:
     read = [read_subject_headers(dataset, dataset.subjects[0]) for dataset in case.segmentations.values()]
     remarks = ([r for files in read for r in files.warnings], [r for files in read for r in files.notes])
     return _by_text(remarks[0]), _by_text(remarks[1])
+
+
+def _title(path: Path) -> str:
+    """Name of an image: of its file or folder; of a file that stands for its DICOM series, the series' description."""
+    stem = image_stem(path.name) or path.name
+    if path.is_dir() or foreign_format(path) != "dicom" or label_object(path) is not None:
+        return stem
+    found = [s for s in index_folder(path.parent).series if s.file == path.name]
+    return found[0].description or f"series {found[0].number}" if found else stem
 
 
 def _by_text(remarks: Sequence[tuple[Path, str]]) -> list[str]:

@@ -12,12 +12,10 @@ from core.datasets.layouts.assignment import Assignment
 from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.layouts.matching import match_files
-from core.datasets.layouts.proposal import propose
+from core.datasets.layouts.proposal import NAME, Proposal, propose
 from core.datasets.layouts.set_description import KEYS_OF_KNOWN_SETS_ONLY, parse_description, read_description
 from core.datasets.saved_descriptions import saved_description
 from core.errors import DatasetError
-
-NAME = "description"
 
 
 @dataclass(frozen=True)
@@ -78,10 +76,13 @@ def describe(folder: Path, content: Mapping[str, Any] | None = None, listing: Li
         listing = listing or list_folder(folder)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be read: {error.strerror or error}; check the path") from None
+    found: Assignment | None = None
     if content is None:
         saved = saved_description(folder)
-        content = saved.content if saved is not None else propose(listing)
-    found = match_files(parse_description(NAME, content), listing)
+        proposal = Proposal(dict(saved.content)) if saved is not None else propose(listing)
+        content, found = proposal.content, proposal.assignment
+    if found is None:
+        found = match_files(parse_description(NAME, content), listing)
     if found.segments and "classes" not in content:  # named, so that they can be corrected
         stated = {name: colour for name, colour in found.segments.items() if colour}
         content = {**content, "classes": {name: name for name in found.segments}, "colours": stated}

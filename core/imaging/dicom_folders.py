@@ -16,7 +16,7 @@ from core.imaging.foreign_files import BYTES_PER_S, FILE_S, decoded_cache, make_
 from core.imaging.image_files import folder_stamp
 from core.imaging.segments import Segment
 
-INDEX_VERSION = 5  # raise it when the same folder is indexed differently
+INDEX_VERSION = 6  # raise it when the same folder is indexed differently
 FOLDER_S = 30.0  # longest processor time for a folder; longer by its files, and by the bytes of segmentations
 
 

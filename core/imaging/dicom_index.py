@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import VolumeError
+from core.formatting import format_count
 from core.imaging.dicom_colours import segment_colour
 from core.imaging.dicom_links import read_reference
 from core.imaging.dicom_planes import error_text, text_of, visible_files
@@ -23,10 +24,11 @@ INDEX_FILE = "index.json"
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"  # SOP class of the table of contents of a disc, usually named DICOMDIR
 OTHER_MODALITIES = ("SR", "RTPLAN", "RTDOSE", "PR", "KO", "DOC")  # of objects that are no images
 SERIES_NUMBER = "SeriesNumber"
-LAST_TAG = 0x00200052  # frame of reference, the last element that identifies a file
+FRAMES = "NumberOfFrames"
+LAST_TAG = 0x00280008  # number of frames, the last element that is read of an image
 IDENTITY = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription", "PatientID", "ProtocolName", "StudyInstanceUID",
-    "SeriesInstanceUID", SERIES_NUMBER, "FrameOfReferenceUID",
+    "SeriesInstanceUID", SERIES_NUMBER, "FrameOfReferenceUID", FRAMES,
 )  # fmt: skip
 
 
@@ -43,6 +45,7 @@ class DicomSeries:
     files : int. Number of its files.
     instances : tuple of str. Short digests of the UIDs of its files, sorted: those of a copy are the same.
     protocol : str. Name of the protocol.
+    slices : int. Number of its slices, without copies.
     """
 
     uid: str
@@ -56,6 +59,13 @@ class DicomSeries:
     files: int
     instances: tuple[str, ...]
     protocol: str = ""
+    slices: int = 0
+
+    @property
+    def title(self) -> str:
+        """What tells a person which series of a folder it is."""
+        name = " ".join(t for t in (self.modality, str(self.number or ""), self.description) if t)
+        return f"{name or 'series'} · {format_count(self.slices, 'slice')}"
 
 
 @dataclass(frozen=True)
@@ -67,8 +77,8 @@ class LabelObject:
     file : str. Name of the file.
     kind : str. "SEG" or "RTSTRUCT".
     series : tuple of str. UIDs of the series that it refers to.
-    images : tuple of str. Short digests of the UIDs of single images that it refers to, as those of a series; empty
-        where it refers to one series.
+    images : tuple of str. Short digests of the UIDs of single images that it refers to, as those of a series: of those
+        on which its frames or contours lie, where they state any; empty where it refers to one series.
     frames_of_reference : tuple of str. UIDs of its coordinates.
     study, patient, description : str.
     instance, content : str. UID of the file, and digest of its content.
@@ -115,6 +125,7 @@ class Identity:
     modality, description, patient : str. Of the series, and ID of the patient.
     number : int. Of the series.
     protocol : str. Name of the protocol.
+    frames : int. Number of slices in the file.
     """
 
     sop_class: str
@@ -127,6 +138,7 @@ class Identity:
     patient: str
     number: int
     protocol: str
+    frames: int
 
     @property
     def is_label(self) -> bool:
@@ -145,7 +157,7 @@ def read_identity(file: Path) -> Identity | None:
             header = read_partial(content, lambda tag, vr, length: tag > LAST_TAG, force=True, specific_tags=tags)
         if "SOPClassUID" not in header:
             return None
-        texts = {name: text_of(header.get(name)) for name in IDENTITY if name != SERIES_NUMBER}
+        texts = {name: text_of(header.get(name)) for name in IDENTITY if name not in (SERIES_NUMBER, FRAMES)}
         return Identity(
             texts["SOPClassUID"],
             texts["SOPInstanceUID"],
@@ -155,19 +167,20 @@ def read_identity(file: Path) -> Identity | None:
             texts["Modality"],
             texts["SeriesDescription"],
             texts["PatientID"],
-            _series_number(header),
+            _whole_number(header, SERIES_NUMBER, 0),
             texts["ProtocolName"],
+            _whole_number(header, FRAMES, 1),
         )
     except Exception:  # noqa: BLE001 - a damaged header may raise any exception
         return None
 
 
-def _series_number(header: Any) -> int:
-    """Its series number; 0 where there is none, or text that is no whole number: it is only part of a name."""
+def _whole_number(header: Any, name: str, default: int) -> int:
+    """A number that is only shown; its default where there is none, or text that is no whole number."""
     try:
-        return int(header.get(SERIES_NUMBER) or 0)
+        return int(header.get(name) or default)
     except (TypeError, ValueError):
-        return 0
+        return default
 
 
 def dicom_files(folder: Path) -> list[Path]:
@@ -232,6 +245,7 @@ def _series(files: Sequence[tuple[Identity, Path]]) -> DicomSeries:
         len(files),
         _digests(found.instance for found, _ in files),
         first.protocol,
+        sum({found.instance or str(path): found.frames for found, path in files}.values()),
     )
 
 
@@ -256,7 +270,7 @@ def _label_object(file: Path, identity: Identity) -> LabelObject:
         file.name,
         kind,
         tuple(reference.series),
-        () if len(reference.series) == 1 else _digests(reference.all_instances),
+        () if len(reference.series) == 1 else _digests(reference.deciding_instances),
         reference.frames_of_reference,
         identity.study,
         identity.patient,

@@ -3,7 +3,7 @@ and of the coordinates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +20,45 @@ class Reference:
         it, in the order of the file.
     instances : frozenset of str. UIDs of further images, stated without their series.
     frames_of_reference : tuple of str. UIDs of the coordinates of its segments; several only in contours.
+    drawn_on : frozenset of frozenset of str. UIDs of the images that a frame or contour states, for those that state
+        any; of frames that state the same ones once.
     """
 
     series: Mapping[str, frozenset[str]]
     instances: frozenset[str]
     frames_of_reference: tuple[str, ...]
+    drawn_on: frozenset[frozenset[str]] = frozenset()
 
     @property
     def all_instances(self) -> frozenset[str]:
         """UIDs of all images that are stated."""
         return self.instances.union(*self.series.values())
+
+    @property
+    def deciding_instances(self) -> frozenset[str]:
+        """UIDs of the images that frames or contours state; where they state none, of all."""
+        return frozenset().union(*self.drawn_on) or self.all_instances
+
+    @property
+    def only_series(self) -> str:
+        """The series on whose images all frames or contours lie, by the file's own lists; empty where these do not
+        decide it."""
+        listed = frozenset().union(*self.series.values())
+        if not self.deciding_instances <= listed:
+            return ""
+        found = self.common_series(self.series)
+        return found[0] if len(found) == 1 else ""
+
+    def common_series(self, images: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+        """Series to whose images every frame or contour refers; none where they state no images.
+
+        Parameters
+        ----------
+        images : mapping. UIDs of the images of each series.
+        """
+        if not self.drawn_on:
+            return ()
+        return tuple(s for s, own in images.items() if all(not uids.isdisjoint(own) for uids in self.drawn_on))
 
     def instances_of(self, series: str) -> frozenset[str]:
         """UIDs of the images that one series must have."""
@@ -58,11 +87,12 @@ def read_reference(header: Any, of_frames: bool = True) -> Reference:
         for study in frame.get("RTReferencedStudySequence") or ():
             for item in study.get("RTReferencedSeriesSequence") or ():
                 _add(series, others, item, "ContourImageSequence")
+    drawn_on: set[frozenset[str]] = set()
     if of_frames:
-        others.update(_of_frames(header))
-        others.update(_of_contours(header))
+        drawn_on = {*_of_frames(header), *_of_contours(header)} - {frozenset()}
+        others.update(*drawn_on)
     found = {uid: frozenset(instances) for uid, instances in series.items()}
-    return Reference(found, frozenset(others), _frames_of_reference(header))
+    return Reference(found, frozenset(others), _frames_of_reference(header), frozenset(drawn_on))
 
 
 def contour_images(contour: Any) -> tuple[str, ...]:
@@ -82,17 +112,19 @@ def _instances(item: Any, name: str) -> Iterator[str]:
             yield uid
 
 
-def _of_frames(header: Any) -> Iterator[str]:
-    shared = header.get("SharedFunctionalGroupsSequence") or ()
-    for group in (*(header.get("PerFrameFunctionalGroupsSequence") or ()), *shared):
-        for derivation in group.get("DerivationImageSequence") or ():
-            yield from _instances(derivation, "SourceImageSequence")
+def _of_frames(header: Any) -> Iterator[frozenset[str]]:
+    """UIDs of the images of each frame; those of all frames together."""
+    for name in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for group in header.get(name) or ():
+            derivations = group.get("DerivationImageSequence") or ()
+            yield frozenset(uid for item in derivations for uid in _instances(item, "SourceImageSequence"))
 
 
-def _of_contours(header: Any) -> Iterator[str]:
+def _of_contours(header: Any) -> Iterator[frozenset[str]]:
+    """UIDs of the images of each contour."""
     for region in header.get("ROIContourSequence") or ():
         for contour in region.get("ContourSequence") or ():
-            yield from contour_images(contour)
+            yield frozenset(contour_images(contour))
 
 
 def _frames_of_reference(header: Any) -> tuple[str, ...]:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from core.errors import VolumeError
+from core.files import StampedCache
 from core.formatting import format_count, format_list
 from core.imaging.geometry import format_mm
-from core.imaging.image_files import DICOM_LABELS
+from core.imaging.image_files import DICOM_LABELS, exact_stamp
 
 MAX_FILES = 20_000
+KEPT_PLANES = 20_000  # slices whose headers are kept, about 1.5 kB each
 DIRECTION_DIGITS = 3  # of direction cosines that slices of one volume share
 CONVERT = "convert it with dcm2niix"
 NOT_IMAGES = {
@@ -78,6 +81,15 @@ class Plane:
         return (self.series, self.rows, self.columns, *np.round(self.spacing_mm, 4), *turned)
 
 
+@dataclass(frozen=True)
+class _Content:
+    """What a DICOM file holds: slices, or what it is instead; and whether its header is damaged."""
+
+    planes: tuple[Plane, ...]
+    kind: str = ""
+    is_damaged: bool = False
+
+
 def find_planes(path: Path) -> tuple[list[Plane], list[str], list[str]]:
     """The slices of the only image in a folder, or of the image to which a file belongs, notes, and warnings.
 
@@ -90,21 +102,19 @@ def find_planes(path: Path) -> tuple[list[Plane], list[str], list[str]]:
     skipped, others, damaged = 0, [], list[str]()
     planes: list[Plane] = []
     for file in visible_files(folder):
-        header = _read_header(file, required=file == path)
-        if header is None:
+        content = _contents.get(partial(_read_content, file, file == path), file)
+        if content is None:
+            _contents.forget(file)  # it may be unreadable only now
             skipped += 1
             continue
-        kind = NOT_IMAGES.get(str(header.get("SOPClassUID", "")))
-        if kind is None and "Rows" not in header:
-            kind = f"an object of modality {header.get('Modality', 'unknown')}"
-            if "SOPClassUID" not in header:
+        if content.kind:
+            if content.is_damaged:
                 damaged.append(file.name)
-        if kind is not None:
             if file == path:
-                raise VolumeError(f"{path}: expected an image, got {kind}; name the folder of the image itself")
-            others.append(kind)
+                raise VolumeError(f"{path}: expected an image, got {content.kind}; name the folder of the image itself")
+            others.append(content.kind)
             continue
-        planes += planes_of(file, header)
+        planes += content.planes
     notes = [f"{format_count(skipped, 'file')} other than DICOM left out"] if skipped else []
     warnings = (
         [f"{format_count(len(damaged), 'damaged DICOM file')} left out, as {damaged[0]}; copy again"] if damaged else []
@@ -122,6 +132,23 @@ def find_planes(path: Path) -> tuple[list[Plane], list[str], list[str]]:
     if len(unique) < len(chosen):
         notes.append(f"{len(chosen) - len(unique)} files are copies of others")
     return list(unique.values()), notes, warnings
+
+
+def _read_content(file: Path, required: bool) -> _Content | None:
+    """What a file holds; ``None`` for another file than DICOM, which is refused if it is required."""
+    header = _read_header(file, required)
+    if header is None:
+        return None
+    kind = NOT_IMAGES.get(str(header.get("SOPClassUID", "")))
+    if kind is None and "Rows" not in header:
+        return _Content((), f"an object of modality {header.get('Modality', 'unknown')}", "SOPClassUID" not in header)
+    return _Content(() if kind else tuple(planes_of(file, header)), kind or "")
+
+
+# Label maps of one series are read one after the other, and each would read all its headers again.
+_contents: StampedCache[_Content | None] = StampedCache(
+    exact_stamp, KEPT_PLANES, lambda content: 1 if content is None else max(1, len(content.planes))
+)
 
 
 def visible_files(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ in one slice are combined by the even-odd rule: a contour inside of another one 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def read_contours(file: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, 
             f"{format_list(reference.frames_of_reference, 3)}; export the contours of each image alone"
         )
     contours = _contours_by_region(file, header)
-    grid = find_grid(file, reference, lambda grid: _lies_on(contours, grid))
+    grid = find_grid(file, reference, lambda grid: _check_place(file, contours, grid))
     limit_memory(30 * file_bytes + 6 * int(np.prod(grid.shape)) + FILE_BYTES)
     sets = SegmentSets(grid.shape[::-1])
     remarks = Remarks([], [])
@@ -101,17 +102,16 @@ def _contours_by_region(file: Path, header: Any) -> Mapping[int, Sequence[Any]]:
     return found
 
 
-def _lies_on(contours: Mapping[int, Sequence[Any]], grid: ImageGrid) -> bool:
-    """Whether the first contour lies in a slice of a grid."""
-    first = next((item for items in contours.values() for item in items), None)
-    if first is None:
-        return True
-    try:
-        heights = grid.indices(_points("", first))[:, 2]
-    except VolumeError:
-        return False
-    k = round(float(heights.mean()))
-    return 0 <= k < grid.shape[2] and bool(np.abs(heights - k).max() <= TOLERANCE)
+def _check_place(file: Path, contours: Mapping[int, Sequence[Any]], grid: ImageGrid) -> None:
+    """Refuse contours that do not lie in slices of a grid."""
+    for item in itertools.chain.from_iterable(contours.values()):
+        heights = grid.indices(_points(str(file), item))[:, 2]
+        k = round(float(heights.mean())) if heights.size else 0
+        if not 0 <= k < grid.shape[2] or (heights.size and np.abs(heights - k).max() > TOLERANCE):
+            raise VolumeError(
+                f"{file}: expected contours on the {grid.shape[2]} slices in {grid.folder}, got one at slice "
+                f"{heights.mean() + 1:.4g}"
+            )
 
 
 def _closed(file: Path, segment: Segment, items: Sequence[Any], grid: ImageGrid, remarks: Remarks) -> Iterator[Contour]:

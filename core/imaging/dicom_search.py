@@ -2,24 +2,28 @@
 
 It begins in the folder of the file and those below, then goes on in those around it: everything below the folder above,
 and below the one above that. It ends after a number of files, so that a label map without its images on a large disk is
-refused soon. Only in the process of ``core.imaging.decoder``.
+refused soon.
+
+What files are, and what lies in folders, is kept while they do not change: the label maps of a set are decoded one
+after the other, and each would read the same files again. Only in the process of ``core.imaging.decoder``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import VolumeError
+from core.files import StampedCache
 from core.formatting import format_count, format_list
 from core.imaging.dicom_index import Identity, read_identity
 from core.imaging.dicom_links import Reference
-from core.imaging.image_files import is_dicom_file, may_be_dicom
+from core.imaging.image_files import exact_stamp, is_dicom_file, may_be_dicom
 
 LEVELS_UP = 2  # folders above that of the file
 DEPTH = 4  # folders below each of them
@@ -27,6 +31,22 @@ MAX_LISTED = 300_000  # files and folders whose names are read
 MAX_READ = 5000  # files that are opened
 OWN_FILES = 200  # of the folder of the label map, which are opened before those of other folders
 TRIED = 20  # files of another folder, which usually holds one series, that are opened before those of the next
+KEPT_FILES = 20_000  # of which is kept what they are, about 1 kB each
+KEPT_NAMES = 300_000  # of files and folders, about 100 bytes each
+SETTLED_S = 2.0  # age of a folder's last change from which on a further one is certain to change its time
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """A folder: names of files that may be DICOM, names of folders, both sorted, and the number of all names."""
+
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+    names: int
+
+
+_listings: StampedCache[_Listing] = StampedCache(exact_stamp, KEPT_NAMES, lambda listing: listing.names + 1)
+_identities: StampedCache[Identity | None] = StampedCache(exact_stamp, KEPT_FILES)
 
 
 @dataclass
@@ -58,15 +78,16 @@ def find_images(file: Path, reference: Reference) -> dict[str, Path]:
     search = _Search(file.parent.absolute())
     base = search.own
     found: dict[str, Path] = {}
+    wanted = {reference.only_series} if reference.only_series else set(reference.series)
     for level in range(LEVELS_UP + 1):
         is_last = level == LEVELS_UP or base.parent.parent == base.parent  # the whole disk is not searched
         reads = MAX_READ if is_last else MAX_READ * (level + 1) // (LEVELS_UP + 1)
         for candidate, identity in itertools.chain(search.first_images(base), search.further_images(reads)):
             if identity.series in reference.series or identity.instance in reference.all_instances:
                 found.setdefault(identity.series, candidate)
-                if found.keys() >= reference.series.keys():
+                if found.keys() >= wanted:
                     break
-        if found or is_last:
+        if (found and found.keys() >= wanted) or is_last:
             break
         base = base.parent
     if not found:
@@ -75,6 +96,8 @@ def find_images(file: Path, reference: Reference) -> dict[str, Path]:
             f"{file}: expected the images that it belongs to ({named}) in its folder or one near it, found none among "
             f"{search.effort.text}, up to {base}; put their series into its folder, or one beside it"
         )
+    if reference.only_series in found:
+        return {reference.only_series: found[reference.only_series]}
     order = list(reference.series)
     return dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
 
@@ -130,22 +153,48 @@ def _folders(base: Path, seen: dict[Path, list[Path]], effort: _Effort) -> Itera
                 continue
             if effort.is_spent:
                 return
-            names: list[str] = []
-            folders: list[str] = []
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                for entry in itertools.islice(entries, MAX_LISTED - effort.listed):
-                    effort.listed += 1
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir():
-                        folders.append(entry.name)
-                    elif may_be_dicom(entry.name):
-                        names.append(entry.name)
-            seen[folder] = [folder / name for name in sorted(folders)]
+            listing = _list(folder, MAX_LISTED - effort.listed)
+            effort.listed += listing.names
+            seen[folder] = [folder / name for name in listing.folders]
             below += seen[folder]
             effort.folders += 1
-            yield folder, deque(sorted(names))
+            yield folder, deque(listing.files)
         level = below
+
+
+def _list(folder: Path, limit: int) -> _Listing:
+    """The names in a folder, no more than a number; all of them are kept until it changes."""
+    try:
+        listing = _listings.get(lambda: _read_names(folder, limit), folder)
+    except OSError:
+        return _Listing((), (), 0)
+    changed = exact_stamp(folder)
+    is_settled = bool(changed) and time.time_ns() - max(changed[1:3]) > SETTLED_S * 1e9
+    if listing.names >= limit or not is_settled:
+        _listings.forget(folder)
+    return listing
+
+
+def _read_names(folder: Path, limit: int) -> _Listing:
+    files, folders, count = list[str](), list[str](), 0
+    with os.scandir(folder) as entries:
+        for entry in itertools.islice(entries, limit):
+            count += 1
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif may_be_dicom(entry.name):
+                files.append(entry.name)
+    return _Listing(tuple(sorted(files)), tuple(sorted(folders)), count)
+
+
+def identity_of(file: Path) -> Identity | None:
+    """What a file is; ``None`` if it is not DICOM, or damaged."""
+    identity = _identities.get(lambda: read_identity(file) if is_dicom_file(file) else None, file)
+    if identity is None:
+        _identities.forget(file)  # it may be unreadable only now
+    return identity
 
 
 def _image(file: Path, effort: _Effort) -> tuple[Path, Identity] | None:
@@ -153,5 +202,5 @@ def _image(file: Path, effort: _Effort) -> tuple[Path, Identity] | None:
     if effort.is_spent:
         return None
     effort.read += 1
-    identity = read_identity(file) if is_dicom_file(file) else None
+    identity = identity_of(file)
     return None if identity is None or identity.is_label else (file, identity)

@@ -50,7 +50,7 @@ def read_segmentation(file: Path, limit_memory: LimitMemory) -> tuple[DecodedIma
         )
     segments = read_segments(file, header)
     frames = _frames(file, header)
-    grid = find_grid(file, read_reference(header), lambda grid: _lies_on(file, frames, grid))
+    grid = find_grid(file, read_reference(header), lambda grid: _check_place(file, frames, grid))
     limit_memory(8 * file_bytes + 6 * int(np.prod(grid.shape)) + FILE_BYTES)
     sets = SegmentSets(grid.shape[::-1])
     remarks = Remarks([], [])
@@ -70,10 +70,7 @@ def read_segmentation(file: Path, limit_memory: LimitMemory) -> tuple[DecodedIma
             if value not in known:
                 raise VolumeError(f"{wrong}, got {value} in frame {plane.frame + 1}")
             if view is None:
-                raise VolumeError(
-                    f"{file}: expected frames inside of the {grid.shape[2]} slices in {grid.folder}, got frame "
-                    f"{plane.frame + 1} outside of them; slices are missing, copy the whole series"
-                )
+                raise VolumeError(_outside(file, plane, grid))
             if (value, place) in drawn:
                 raise VolumeError(
                     f"{file}: expected one frame for each segment and place, got another one for segment {value}, "
@@ -122,12 +119,12 @@ def _frames(file: Path, header: Any) -> list[tuple[Plane, int | None]]:
     return list(zip(planes, numbers, strict=True))
 
 
-def _lies_on(file: Path, frames: Sequence[tuple[Plane, int | None]], grid: ImageGrid) -> bool:
-    """Whether the first frame lies on a grid."""
-    try:
-        return _place(file, frames[0][0], grid, np.empty(grid.shape[::-1], np.uint8))[0] is not None
-    except VolumeError:
-        return False
+def _check_place(file: Path, frames: Sequence[tuple[Plane, int | None]], grid: ImageGrid) -> None:
+    """Refuse frames that do not lie on a grid."""
+    stored = np.empty(grid.shape[::-1], np.uint8)
+    for plane, _ in frames:
+        if _place(file, plane, grid, stored)[0] is None:
+            raise VolumeError(_outside(file, plane, grid))
 
 
 def _names_segment(group: Any) -> bool:
@@ -246,6 +243,14 @@ def _place(file: Path, plane: Plane, grid: ImageGrid, stored: np.ndarray) -> tup
     view = stored.transpose(2, 1, 0)  # (column, row, slice)
     view = np.moveaxis(view, (along[1], along[0], across), (0, 1, 2))[:, :, at]
     return view[:: signs[1], :: signs[0]], place
+
+
+def _outside(file: Path, plane: Plane, grid: ImageGrid) -> str:
+    """The message about a frame that is beyond the images."""
+    return (
+        f"{file}: expected frames inside of the {grid.shape[2]} slices in {grid.folder}, got frame {plane.frame + 1} "
+        "outside of them; slices are missing, copy the whole series"
+    )
 
 
 def _off_grid(

@@ -29,7 +29,7 @@ from core.imaging.image_files import (
 from core.paths import cache_folder
 from core.processes import JsonLinesChild, LimitExceededError, ProcessLimits, start_json_lines_module
 
-DECODER_VERSION = 2  # raise it when the same file is decoded to something else
+DECODER_VERSION = 3  # raise it when the same file is decoded to something else
 # Longest processor time: to start the process, and for a file, which may take longer by its size,
 START_S, CPU_S, BYTES_PER_S = 20.0, 5.0, 10e6
 FILE_S = 0.1  # by each further file, such as the slices of a series, whose headers are read first,

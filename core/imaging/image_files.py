@@ -77,18 +77,19 @@ def may_be_dicom(name: str) -> bool:
     return name.lower().endswith(DICOM_SUFFIXES) or ((not suffix or suffix[1:].isdigit()) and not name.startswith("."))
 
 
-def holds_dicom_images(folder: Path, names: Iterable[str]) -> bool:
+def holds_dicom_images(folder: Path, names: Iterable[str], or_labels: bool = False) -> bool:
     """Whether a folder holds a DICOM series of images, by the first of its files that may be DICOM.
 
     Parameters
     ----------
     names : iterable of str. Names of its files.
+    or_labels : bool. Whether segmentations or contours count too.
     """
     visible = sorted(n for n in names if not n.startswith(".") and n != "DICOMDIR")
     named = [n for n in visible if n.lower().endswith(DICOM_SUFFIXES)]
     unnamed = [n for n in visible if "." not in n or n.rpartition(".")[2].isdigit()]
     tried = (folder / n for n in named[:TRIED] or unnamed[:TRIED])
-    return any(is_dicom_file(file) and dicom_class(file) not in DICOM_LABELS for file in tried)
+    return any(is_dicom_file(file) and (or_labels or dicom_class(file) not in DICOM_LABELS) for file in tried)
 
 
 def dicom_class(path: Path) -> str:
@@ -148,6 +149,16 @@ def stamp_of(files: Iterable[Path]) -> str:
         status = os.stat(file)
         digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns} {status.st_ino}\n".encode("utf-8", "replace"))
     return digest.hexdigest()[:32]
+
+
+def exact_stamp(file: Path) -> tuple[int, ...]:
+    """What changes also where a file is exchanged for another one of the same size and time, as slices of a series are;
+    empty for a missing file. Comparable while a process runs."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

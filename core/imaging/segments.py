@@ -45,12 +45,14 @@ class SegmentTable:
     sets : tuple of tuple of int. Numbers of the segments in a voxel, by stored value; the first one is empty.
     reference : str. Folder of the images on whose grid the label map was read.
     reference_stamp : str. State of that folder, as of :func:`core.imaging.image_files.folder_stamp`.
+    series : str. UID of the series of these images.
     """
 
     segments: tuple[Segment, ...]
     sets: tuple[tuple[int, ...], ...]
     reference: str
     reference_stamp: str
+    series: str
 
     @property
     def names(self) -> list[str]:
@@ -62,7 +64,8 @@ class SegmentTable:
         """The table of its JSON values (``dataclasses.asdict``)."""
         segments = tuple(Segment(int(s["number"]), str(s["name"]), str(s["colour"])) for s in content["segments"])
         sets = tuple(tuple(map(int, numbers)) for numbers in content["sets"])
-        return cls(segments, sets, str(content["reference"]), str(content["reference_stamp"]))
+        reference, stamp, series = (str(content[name]) for name in ("reference", "reference_stamp", "series"))
+        return cls(segments, sets, reference, stamp, series)
 
 
 @dataclass(frozen=True)

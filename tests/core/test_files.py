@@ -137,6 +137,35 @@ def test_error_of_parsing_is_not_kept(tmp_path: Path) -> None:
     assert cache.get(lambda: 1, tmp_path / "a") == 1
 
 
+def test_what_was_asked_for_longest_ago_is_dropped_first_where_the_cache_is_limited(tmp_path: Path) -> None:
+    cache: StampedCache[str] = StampedCache(lambda path: path.read_text(), 3, len)
+    read: list[str] = []
+
+    def look(name: str) -> None:
+        def content() -> str:
+            read.append(name)
+            return name
+
+        cache.get(content, tmp_path / name)
+
+    for name in ("a", "bb", "c", "dddd"):
+        (tmp_path / name).write_text("1")
+    for name in ("a", "bb", "a", "c"):
+        look(name)  # a third one is too much: "bb" was asked for before "a"
+    for name in ("a", "c", "bb", "c", "a"):
+        look(name)  # "bb" takes the place of "a"
+    assert read == ["a", "bb", "c", "bb", "a"]
+    look("dddd")
+    look("dddd")
+    assert read[5:] == ["dddd", "dddd"], "larger than the limit"
+    (tmp_path / "bb").write_text("2")
+    look("bb")
+    cache.forget(tmp_path / "bb")
+    look("bb")
+    look("bb")
+    assert read[7:] == ["bb", "bb"]
+
+
 def test_missing_file_that_need_not_exist_is_not_waited_for() -> None:
     calls = []
 

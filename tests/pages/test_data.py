@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from core.cli import main
 from core.datasets import DataOptions, open_dataset
 from core.datasets.doctor import check
 from core.datasets.layouts.recipe import Recipe
-from core.datasets.saved_descriptions import description_file
+from core.datasets.saved_descriptions import description_file, save_description
 from core.datasets.saved_recipes import save_recipe, saved_recipe
 from core.paths import settings_root
 from core.strict_json import dumps
@@ -148,6 +149,34 @@ def test_series_of_dicom_studies_are_named_as_modalities(empty_app: Path, monkey
     dataset = open_dataset(folder)
     assert (dataset.modalities, dataset.labels.raw_values) == (("FLAIR", "T1"), (0, 7))
     assert [s.label.name for s in dataset.subjects if s.label] == ["p1_maske.nii.gz", "p2_maske.nii.gz"]
+
+
+def test_the_rater_whose_label_maps_are_the_reference_is_chosen(
+    empty_app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_heads(empty_app / "heads", 3)
+    (folder / "dataset.json").unlink()
+    for file in [*(folder / "labelsTr").iterdir()]:
+        stem = file.name.removesuffix(".nii.gz")
+        shutil.copy(file, file.with_name(f"{stem}_anna.nii.gz"))
+        file.rename(file.with_name(f"{stem}_ben.nii.gz"))
+    labels = "labelsTr/{case}_{rater=anna|ben}.nii.gz"
+    content = {"title": "heads", "images": "imagesTr/{case}.nii.gz", "labels": labels, "classes": {"brain": 1}}
+    save_description(folder, content)
+    keep_checking(monkeypatch)
+    app = open_page("data", data="heads")
+    click(app, "File names")
+    (field,) = (box for box in app.selectbox if box.label == "Reference")
+    assert field.options == ["anna, or the next one where it is missing", "anna", "ben"] and field.value == ""
+    field.set_value("ben").run()
+    click(app, "Save")
+    assert {s.label.name.partition("_ben")[1] for s in open_dataset(folder).subjects if s.label} == {"_ben"}
+    click(app, "File names")
+    (field,) = (box for box in app.selectbox if box.label == "Reference")
+    assert field.value == "ben" and not app.error
+    field.set_value("").run()
+    click(app, "Save")
+    assert {s.label.name.partition("_anna")[1] for s in open_dataset(folder).subjects if s.label} == {"_anna"}
 
 
 def test_patterns_that_contradict_each_other_cannot_be_saved(empty_app: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from core.imaging.file_kinds import is_dicom
@@ -40,6 +41,14 @@ def write_label(path: Path, kind: str) -> None:
         write_seg(path, masks, affine, options=SegOptions(kind))
 
 
+def _write_analyze_gz(path: Path) -> None:
+    """An Analyze pair, both files gzipped."""
+    header = write_analyze(path.with_suffix(""), phantom())
+    for file in (header, header.with_suffix(".img")):
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+        file.unlink()
+
+
 EXTREMES = np.array([0, 1, 0x7F, 0x80, 0xFF], np.uint8)
 TEXT_VRS = ("UI", "LO", "SH", "CS", "PN", "LT", "ST", "DA", "TM", "DT", "AS")
 ODD_TEXTS = ("", " ", "1", "1.2.3.4", "1.2.3.4.2", "9.9", "\\", "x" * 200, "BINARY", "SEG", "\u00e4\0", "a\nb")
@@ -48,7 +57,11 @@ ODD_NUMBERS = (0, 1, 2, 3, -1, 7, 255, 256, 65535, 32768, 1000)
 FORMATS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "nifti": ("a.nii", lambda path: write_nifti(path, phantom())),
     "nifti.gz": ("a.nii.gz", lambda path: write_nifti(path, phantom())),
+    "nifti.pair": ("a.hdr", lambda path: nib.save(nib.Nifti1Pair(phantom(), oblique_affine()), path)),
+    "nifti2": ("a.nii", lambda path: nib.save(nib.Nifti2Image(phantom(), oblique_affine()), path)),
+    "nifti2.gz": ("a.nii.gz", lambda path: nib.save(nib.Nifti2Image(phantom(), oblique_affine()), path)),
     "analyze": ("a.hdr", lambda path: write_analyze(path, phantom())),
+    "analyze.gz": ("a.hdr.gz", lambda path: _write_analyze_gz(path)),
     "mgh": ("a.mgh", lambda path: write_mgh(path, phantom(), oblique_affine(), b"tail")),
     "mgz": ("a.mgz", lambda path: write_mgh(path, phantom(), oblique_affine(), b"tail")),
     "nrrd": ("a.nrrd", lambda path: write_nrrd(path, phantom(), oblique_affine())),

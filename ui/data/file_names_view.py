@@ -102,6 +102,7 @@ def _show_fields(path: Path, start: dict[str, Any]) -> None:
             found = describe(path, content)
             _show_cases(found)
             content = _edit_modalities(content, found, key)
+        content = _edit_rater(content, found, key)
         content = _edit_classes(path, content, describe(path, content), key)
     except UserError as error:
         error_box(error)
@@ -240,6 +241,25 @@ def _edit_modalities(content: dict[str, Any], found: DescribedFolder, key: str) 
     return {**content, "modalities": {text: name or text for text, name in names.items() if text}}
 
 
+def _edit_rater(content: dict[str, Any], found: DescribedFolder, key: str) -> dict[str, Any]:
+    """The description with the rater whose label maps are read, where there are several."""
+    raters = found.assignment.raters
+    if len(raters) < 2:
+        return content
+    stated = content.get("rater", "")
+    chosen = st.selectbox(
+        "Reference",
+        ["", *raters],
+        index=raters.index(stated) + 1 if stated in raters else 0,
+        key=f"{key}.rater.{hashes.short_hash(repr(raters))}",
+        format_func=lambda rater: rater or f"{raters[0]}, or the next one where it is missing",
+        width=460,
+        help="Whose label maps are the reference. Review compares those of the others.",
+    )
+    without = {k: v for k, v in content.items() if k != "rater"}
+    return {**without, "rater": chosen} if chosen else without
+
+
 def _edit_classes(path: Path, content: dict[str, Any], found: DescribedFolder, key: str) -> dict[str, Any]:
     """The description with names, values and colours of the classes."""
     described = found.assignment.description
@@ -258,9 +278,10 @@ def _edit_classes(path: Path, content: dict[str, Any], found: DescribedFolder, k
     if classes is None:
         return content
     st.markdown("**Classes**")
+    what = "segments" if found.assignment.segments else "masks" if described.has_masks else "label values"
     st.caption(
-        "Rows of one name become one class, and so do values with commas. The class named ignore is left out of "
-        "training and scores."
+        f"Rows of one name become one class, and so do {what} with commas between. The class named ignore is left out "
+        "of training and scores."
     )
     rows = st.data_editor(
         class_rows(classes, content.get("colours") or found.content.get("colours", {})),
@@ -270,7 +291,7 @@ def _edit_classes(path: Path, content: dict[str, Any], found: DescribedFolder, k
         width=640,
         column_config={
             "name": "class",
-            "values": "segments" if found.assignment.segments else "masks" if described.has_masks else "label values",
+            "values": what,
             "colour": st.column_config.TextColumn("colour", help="#rrggbb; empty: chosen"),
         },
     )

@@ -250,7 +250,7 @@ def _name_series(paths: Sequence[Path]) -> dict[Path, str]:
             index=None,
             key=f"{SERIES}-{path}",
             placeholder="Choose the series",
-            format_func=lambda s: f"{s.modality} {s.number} {s.description}".strip() + f" · {s.files} files",
+            format_func=lambda series: series.title,
         )
         if chosen is not None:
             names[path / chosen.file] = f"{name}{os.sep}{chosen.description or chosen.number}"

@@ -183,6 +183,12 @@ def file_of_rater(dataset: Dataset, chosen: str, rater: str) -> Path | None:
     elif file == subject.label:
         st.caption(f"The reference of this case is by {formatting.plain(rater)}.")
         return None
+    else:
+        by = next((name for name, other in subject.raters.items() if other == subject.label), "")
+        st.caption(
+            f"The second prediction in the viewer is the label map by {formatting.plain(rater)}"
+            + (f"; the reference is by {formatting.plain(by)}." if by else ".")
+        )
     return file
 
 

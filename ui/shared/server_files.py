@@ -16,9 +16,15 @@ MAX_DEPTH = 5  # levels of folders below the root that are searched for images
 
 
 @st.cache_data(ttl=20, show_spinner=False)
-def images_below(root: str) -> list[Path]:
+def images_below(root: str, or_labels: bool = False) -> list[Path]:
     """Images below a folder, and folders with DICOM series, in natural order, at most ``MAX_LISTED_FILES``; for a pair
-    of header and voxels the header."""
+    of header and voxels the header.
+
+    Parameters
+    ----------
+    root : str. The folder.
+    or_labels : bool. Whether to list folders, too, that hold only DICOM segmentations or contours.
+    """
     images: list[Path] = []
     for folder, folders, names in os.walk(root, followlinks=True):
         depth = len(Path(folder).relative_to(root).parts)
@@ -27,7 +33,7 @@ def images_below(root: str) -> list[Path]:
         images += [
             Path(folder) / name for name in visible if is_image_name(name) and not name.lower().endswith(VOXEL_SUFFIXES)
         ]
-        if holds_dicom_images(Path(folder), names):
+        if holds_dicom_images(Path(folder), names, or_labels):
             images.append(Path(folder))
         if len(images) >= MAX_LISTED_FILES:
             break

@@ -76,6 +76,13 @@ class Assignment:
         return bool(described.classes or self.tables or described.names_classes or not self.labels)
 
     @property
+    def raters(self) -> tuple[str, ...]:
+        """Who drew the label maps, in natural order; none where that is not stated."""
+        if self.description.has_masks:
+            return ()
+        return tuple(sorted({r for case in self.cases for r in case.labels if r}, key=natural_key))
+
+    @property
     def images(self) -> int:
         """Number of image files."""
         return sum(len(case.images) for case in self.cases)

@@ -128,8 +128,7 @@ class _Subjects:
         }
         self.order = list(self.value_of)
         self.rater = found.description.text("rater")
-        raters = {r for case in found.cases for r in case.labels if r} if not self.has_masks else set()
-        self.raters = sorted(raters, key=natural_key)
+        self.raters = found.raters
         if self.rater and self.raters and self.rater not in self.raters:
             raise DatasetError(f"{folder}: rater: expected one of {', '.join(self.raters)}; got {self.rater!r}")
         self.unlisted: set[str] = set()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from core.datasets.layouts.listing import Listing
 from core.errors import DatasetError, VolumeError
 from core.formatting import format_count, format_list
 from core.imaging.dicom_folders import index_folder
 from core.imaging.dicom_index import DicomSeries, FolderIndex, LabelObject
+from core.imaging.headers import read_header
 
 
 @dataclass
@@ -74,7 +77,7 @@ class FoundFiles:
             damaged += (_join(folder, file) for file in index.damaged)
         lost: list[str] = []
         for file, label in self._without_copies(waiting):
-            owner = self._owner(label)
+            owner = self._owner(label, listing.folder / file)
             if owner is None:
                 lost.append(file)
                 continue
@@ -127,11 +130,13 @@ class FoundFiles:
                 f"{format_list(found, 4)}; each is read as one of its own: remove those that are outdated"
             )
 
-    def _owner(self, label: LabelObject) -> FoundSeries | None:
+    def _owner(self, label: LabelObject, file: Path | None = None) -> FoundSeries | None:
         """The series to which a label map refers.
 
-        Of several the one that has most of the images that it refers to, then one with its frame of reference, then the
-        first that it names. Of a file that names no series and no images, the only series of its study.
+        Of several the one that has all images that it refers to; where that does not decide it, the one as which its
+        reader takes it, if a file is given. Where that is refused, the one that has most of the images, then one with
+        its frame of reference, then the first that it names; whoever reads the label map gets the error. Of a file that
+        names no series and no images, the only series of its study.
         """
         named = [self.series[uid] for uid in label.series if uid in self.series]
         if not label.series and not label.images:
@@ -139,6 +144,14 @@ class FoundFiles:
             return of_study[0] if len(of_study) == 1 else None
         images = set(label.images)
         candidates = named if label.series else [s for s in self.series.values() if images & set(s.series.instances)]
+
+        with_all = [s for s in candidates if images and images <= set(s.series.instances)]
+        if len(candidates) > 1 and len(with_all) != 1 and file is not None:
+            with contextlib.suppress(VolumeError):
+                table = read_header(file).segments
+                with_all = [] if table is None else [s for s in candidates if s.series.uid == table.series]
+        if len(with_all) == 1:
+            return with_all[0]
 
         def rank(series: FoundSeries) -> tuple[int, bool]:
             frames = label.frames_of_reference

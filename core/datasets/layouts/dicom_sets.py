@@ -106,7 +106,8 @@ def _chosen(found: FoundFiles) -> list[FoundSeries]:
     if unread:
         found.notes.append(
             f"{len(unread)} further series have no segmentation or contours and are not read: "
-            f"{format_list(unread, 3)}; data describe, or File names on Data, reads series of a study as modalities"
+            f"{format_list(unread, 3)}; File names, below Import options on Data, or data describe reads series of a "
+            "study as modalities"
         )
     return labelled + others
 

@@ -19,8 +19,10 @@ def is_image_name(name: str) -> bool:
 
 def image_stem(name: str) -> str:
     """File name without the suffix of an image, ``.nii.gz`` included."""
-    suffix = max((s for s in SUFFIXES if name.lower().endswith(s)), key=len, default="")
-    return name[: len(name) - len(suffix)]
+    lower = name.lower()
+    if not lower.endswith(SUFFIXES):
+        return name
+    return name[: -max(len(s) for s in SUFFIXES if lower.endswith(s))]
 
 
 def read_json_object(file: Path, expects: str) -> dict[str, Any]:

@@ -156,7 +156,7 @@ class Table:
     def rows(self) -> list[tuple[dict[int, str], bool]]:
         """Values by entity of each file, and whether it is a label map."""
         return [
-            ({e: text.casefold() for e, text in zip(shape.entities, row, strict=True)}, shape.is_label)
+            (dict(zip(shape.entities, map(str.casefold, row), strict=True)), shape.is_label)
             for shape in self.shapes
             for row in shape.rows
         ]

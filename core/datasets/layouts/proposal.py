@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from core.datasets.layouts.assignment import assign
+from core.datasets.layouts.assignment import Assignment, assign
 from core.datasets.layouts.dicom_files import FoundFiles
 from core.datasets.layouts.dicom_sets import assign_dicom
 from core.datasets.layouts.dicom_studies import propose_modalities
@@ -21,6 +21,7 @@ from core.datasets.layouts.set_description import parse_description
 from core.datasets.layouts.word_proposal import find_subjects
 from core.errors import DatasetError
 
+NAME = "description"  # of a description that is proposed or edited, for errors
 MAX_TEMPLATES = 400  # of one way to name cases; more are no pattern
 MAX_IMAGES = 40  # patterns of images in a proposal
 MAX_LEFT_OVER = 0.25  # of the files, beyond which words do not explain a folder
@@ -69,8 +70,22 @@ class _Keying:
         return several * filled * (0.3 + paired) / (1 + 0.02 * len(self.templates)), len(self.cases)
 
 
-def propose(listing: Listing) -> dict[str, Any]:
-    """A description of a folder, as a table of :data:`core.datasets.layouts.set_description.KEYS`, without classes.
+@dataclass(frozen=True)
+class Proposal:
+    """A proposed description.
+
+    Attributes
+    ----------
+    content : dict. A table of :data:`core.datasets.layouts.set_description.KEYS`, without classes.
+    assignment : Assignment, optional. What it makes of the folder, where that was looked at to judge it.
+    """
+
+    content: dict[str, Any]
+    assignment: Assignment | None = None
+
+
+def propose(listing: Listing) -> Proposal:
+    """A description of a folder.
 
     Raises
     ------
@@ -78,14 +93,15 @@ def propose(listing: Listing) -> dict[str, Any]:
         If the folder holds no images, or no way to name cases explains them.
     """
     if listing.dicom_folders and all(map(_is_label, listing.images)):
-        return _of_dicom(listing)
+        return Proposal(_of_dicom(listing))
     if not listing.images:
         raise DatasetError(f"{listing.folder}: expected image files, found none among {len(listing.files)} files")
     by_words = find_subjects(listing.images)
     if by_words is not None:
         content = _content(listing, _Keying(by_words.templates, by_words.labels))
-        if content is not None and _explains(content, listing):
-            return content
+        found = None if content is None else assign(parse_description(NAME, content), listing)
+        if content is not None and found is not None and _explains(found, listing):
+            return Proposal(content, found)
     keyings = [k for k in _keyings(listing.images) if k is not None]
     best = max(keyings, key=lambda k: k.score, default=None)
     content = None if best is None else _content(listing, best)
@@ -95,7 +111,7 @@ def propose(listing: Listing) -> dict[str, Any]:
             f"{len(listing.images)} names; give the patterns: data describe {listing.folder} --images PATTERN "
             "--labels PATTERN"
         )
-    return content
+    return Proposal(content)
 
 
 def _of_dicom(listing: Listing) -> dict[str, Any]:
@@ -105,7 +121,7 @@ def _of_dicom(listing: Listing) -> dict[str, Any]:
     if modalities := propose_modalities(FoundFiles(listing)):
         content["modalities"] = modalities
     if listing.images:
-        found = assign_dicom(parse_description("proposal", content), listing)
+        found = assign_dicom(parse_description(NAME, content), listing)
         ids = {case.id.casefold() for case in found.cases}
         templates = Counter(t for file in listing.images if (t := _with_case(file, ids)))
         if templates:
@@ -155,9 +171,8 @@ def _differing_texts(templates: Sequence[str]) -> set[str]:
     return set().union(*found) - set.intersection(*found) if found else set()
 
 
-def _explains(content: Mapping[str, Any], listing: Listing) -> bool:
+def _explains(found: Assignment, listing: Listing) -> bool:
     """Whether a description explains most files of a folder without contradiction, and pairs images with label maps."""
-    found = assign(parse_description("proposal", content), listing)
     paired = sum(bool(c.images and c.labels) for c in found.cases)
     with_image = sum(bool(c.images) for c in found.cases)
     return (

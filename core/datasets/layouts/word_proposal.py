@@ -73,17 +73,29 @@ class _Writer:
         templates: dict[str, set[tuple[str, ...]]] = {}
         labels = set[str]()
         for shape in self.table.shapes:
-            for row in shape.rows:
-                text = "".join(self._text(shape, row))
+            for text, rows in self._texts(shape):
                 if "{case}" not in text:
                     continue
-                subject = tuple(
-                    row[shape.entities.index(e)].casefold() if e in shape.entities else "" for e in sorted(self.names)
+                of_subject = [shape.entities.index(e) if e in shape.entities else None for e in sorted(self.names)]
+                templates.setdefault(text, set()).update(
+                    tuple("" if n is None else row[n].casefold() for n in of_subject) for row in rows
                 )
-                templates.setdefault(text, set()).add(subject)
                 if shape.is_label:
                     labels.add(text)
         return Subjects({t: frozenset(templates[t]) for t in sorted(templates)}, frozenset(labels))
+
+    def _texts(self, shape: Shape) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+        """The patterns of a shape, each with the files that have it: those of the same texts where it is literal."""
+        literal = [
+            part
+            for part in shape.parts
+            if not isinstance(part, str) and shape.entities[part] not in (self.case, *self.names, *self.patterns)
+        ]
+        alike: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        for row in shape.rows:
+            alike.setdefault(tuple(row[part] for part in literal), []).append(row)
+        for rows in alike.values():
+            yield "".join(self._text(shape, rows[0])), rows
 
     def _text(self, shape: Shape, row: tuple[str, ...]) -> Iterator[str]:
         """The pattern of a file."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,10 +15,11 @@ import pytest
 
 from core.errors import VolumeError
 from core.imaging import dicom_planes, dicom_search
-from core.imaging.dicom_index import Identity, read_identity, write_index
+from core.imaging.dicom_index import INDEX_FILE, DicomSeries, Identity, read_identity, write_index
 from core.imaging.dicom_links import Reference, read_reference
 from core.imaging.dicom_planes import find_planes
 from core.imaging.dicom_search import find_images
+from core.imaging.dicom_seg import read_segmentation
 from core.imaging.image_files import dicom_class, frame_count, label_object
 from core.imaging.volume import read_label
 from tests.support.dicom_labels import SEG, write_case, write_seg
@@ -25,6 +31,22 @@ MASKS = {"liver": np.ones(SHAPE, bool)}
 
 def of_series(*uids: str) -> Reference:
     return Reference({uid: frozenset() for uid in uids}, frozenset(), ())
+
+
+def first_of(images: Mapping[str, Path]) -> set[Path]:
+    """The file of each series by which it is found."""
+    return {min(folder.iterdir()) for folder in images.values()}
+
+
+def count_calls(patch: pytest.MonkeyPatch, module: ModuleType, name: str, counts: Counter[Path]) -> None:
+    """Count the calls of a function by its first argument, a path."""
+    function = getattr(module, name)
+
+    def counted(path: Path, *arguments: Any) -> Any:
+        counts[path] += 1
+        return function(path, *arguments)
+
+    patch.setattr(module, name, counted)
 
 
 def write_others(folder: Path, count: int, suffix: str = ".dcm") -> None:
@@ -105,6 +127,55 @@ def test_a_folder_of_other_files_does_not_keep_the_search_from_the_images(
     assert find_images(file, of_series("1.9"))["1.9"].parent == images
 
 
+def test_many_label_maps_of_a_set_read_each_file_of_the_images_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the headers of the slices; and the folders are listed once, unless they change."""
+    images = {uid: write_case(tmp_path / "im" / uid, phantom(SHAPE), AFFINE, uid) for uid in ("1.1", "1.2", "1.3")}
+    segs = [write_seg(tmp_path / "seg" / f"{uid}.dcm", MASKS, AFFINE, uid) for uid in images]
+    monkeypatch.setattr(dicom_search, "SETTLED_S", 0.0)  # what was written just now counts as old
+    opened: Counter[Path] = Counter()
+    listed: Counter[Path] = Counter()
+    count_calls(monkeypatch, dicom_search, "read_identity", opened)
+    count_calls(monkeypatch, dicom_search, "_read_names", listed)
+    count_calls(monkeypatch, dicom_planes, "_read_header", opened)
+    for seg in [*segs, *segs]:
+        read_segmentation(seg, lambda nbytes: None)
+    files = [file for folder in images.values() for file in folder.iterdir()]
+    assert {file: opened[file] for file in files} == {file: 1 + (file in first_of(images)) for file in files}
+    assert set(listed.values()) == {1} and images["1.3"] in listed
+
+
+def test_images_that_take_the_place_of_others_are_read_anew(tmp_path: Path) -> None:
+    """Of the same names, sizes and times, as slices of two series have."""
+    for uid in ("1.1", "1.2"):
+        for file in write_case(tmp_path / uid, phantom(SHAPE), AFFINE, uid).iterdir():
+            os.utime(file, (1e9, 1e9))
+    seg = write_seg(tmp_path / "seg.dcm", MASKS, AFFINE, "1.2")
+    for _ in range(2):
+        found = find_images(seg, of_series("1.2"))["1.2"]
+        assert found.parent.name == "1.2" and find_planes(found)[0][0].series == "1.2"
+    (tmp_path / "1.1").rename(tmp_path / "x")
+    (tmp_path / "1.2").rename(tmp_path / "1.1")
+    (tmp_path / "x").rename(tmp_path / "1.2")
+    found = find_images(seg, of_series("1.2"))["1.2"]
+    assert found.parent.name == "1.1" and {p.series for p in find_planes(found)[0]} == {"1.2"}
+    assert {p.series for p in find_planes(tmp_path / "1.2")[0]} == {"1.1"}
+
+
+def test_a_series_that_is_added_later_is_found_also_in_a_folder_that_was_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_case(tmp_path / "all" / "im" / "1.1", phantom(SHAPE), AFFINE, "1.1")
+    seg = write_seg(tmp_path / "all" / "seg" / "a.dcm", MASKS, AFFINE, "1.2")
+    monkeypatch.setattr(dicom_search, "SETTLED_S", 0.0)
+    for _ in range(2):
+        with pytest.raises(VolumeError, match="expected the images"):
+            find_images(seg, of_series("1.2"))
+    images = write_case(tmp_path / "all" / "im" / "1.2", phantom(SHAPE), AFFINE, "1.2")
+    assert find_images(seg, of_series("1.2"))["1.2"].parent == images
+
+
 def test_a_folder_of_too_many_files_is_refused_as_series_and_in_the_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +245,19 @@ def test_a_segmentation_without_its_meta_information_is_one(tmp_path: Path) -> N
     with pytest.raises(VolumeError) as caught:
         read_label(file)
     assert "expected an image" not in str(caught.value)
+
+
+def test_slices_of_a_series_are_counted_in_files_of_many_and_copies_once(tmp_path: Path) -> None:
+    enhanced = write_multiframe(tmp_path / "a.dcm", phantom((4, 4, 12)), AFFINE).rename(tmp_path / "enhanced.dcm")
+    folder = write_case(tmp_path / "b", phantom(SHAPE), AFFINE, "1.1", SeriesDescription="T1", SeriesNumber=7)
+    for copy in ("copy-1.dcm", "copy-2.dcm"):
+        (folder / copy).write_bytes(min(folder.iterdir()).read_bytes())
+    (folder / "enhanced.dcm").write_bytes(enhanced.read_bytes())
+    write_index(folder, tmp_path)
+    found = {s["uid"]: s for s in json.loads((tmp_path / INDEX_FILE).read_text())["series"]}
+    assert {uid: (s["files"], s["slices"]) for uid, s in found.items()} == {"1.1": (6, 4), "1.2.3.4": (1, 12)}
+    titles = {uid: DicomSeries(**s).title for uid, s in found.items()}
+    assert titles == {"1.1": "MR 7 T1 · 4 slices", "1.2.3.4": "MR phantom · 12 slices"}
 
 
 def test_frames_are_counted_by_the_header_and_no_more_than_the_file_holds(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def three_segments() -> tuple[SegmentTable, np.ndarray]:
     row = sets.stored[0, 0]
     for inside, segment in (([0, 1, 1, 1, 1, 0], BODY), ([0, 0, 1, 1, 0, 0], LIVER), ([0, 0, 0, 1, 0, 1], TUMOUR)):
         sets.add(row, np.array(inside, bool), segment.number)
-    return SegmentTable((BODY, LIVER, TUMOUR), sets.sets, "", ""), sets.stored
+    return SegmentTable((BODY, LIVER, TUMOUR), sets.sets, "", "", ""), sets.stored
 
 
 def test_a_voxel_keeps_all_of_its_segments() -> None:

@@ -48,6 +48,14 @@ def test_the_raters_that_are_not_the_reference_can_be_compared(dataset: Dataset)
     assert file_of_rater(dataset, "b", "ben") is None, "Ben has not drawn this case"
 
 
+def test_the_page_says_whose_label_maps_are_shown(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The viewer calls whatever is compared the second prediction."""
+    said: list[str] = []
+    monkeypatch.setattr("streamlit.caption", said.append)
+    file_of_rater(dataset, "a", "ben")
+    assert said == ["The second prediction in the viewer is the label map by ben; the reference is by ann."]
+
+
 def test_the_label_map_of_another_rater_is_shown_with_the_classes_of_the_data_set(dataset: Dataset) -> None:
     file = file_of_rater(dataset, "a", "ben")
     assert file is not None

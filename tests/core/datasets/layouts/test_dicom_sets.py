@@ -132,7 +132,7 @@ def test_copies_of_a_segmentation_are_no_raters_and_edited_ones_are_with_a_warni
     assert "of a series have the UID of another one" in warning and "p1/seg.dcm" in warning
 
 
-@pytest.mark.parametrize("stated", ["series", "both series", "images"])
+@pytest.mark.parametrize("stated", ["series", "both series", "both series alone", "images"])
 def test_a_segmentation_of_the_second_of_two_grids_finds_its_series(tmp_path: Path, stated: str) -> None:
     """Both series belong to one study and lie at one place; only the second has the voxels of the segmentation."""
 
@@ -145,6 +145,10 @@ def test_a_segmentation_of_the_second_of_two_grids_finds_its_series(tmp_path: Pa
             other = type(item)()
             other.SeriesInstanceUID = "1.1"
             item.ReferencedInstanceSequence = images
+            header.ReferencedSeriesSequence = [other, item]
+        elif stated == "both series alone":
+            other = type(item)()
+            other.SeriesInstanceUID = "1.1"
             header.ReferencedSeriesSequence = [other, item]
         elif stated == "images":
             del header.ReferencedSeriesSequence

@@ -75,7 +75,7 @@ FOLDERS: dict[str, tuple[list[str], dict[str, Any]]] = {
 def test_patterns_are_proposed_and_explain_every_file(name: str) -> None:
     files, expected = FOLDERS[name]
     listing = Listing(Path("/data"), tuple(sorted(files)))
-    content = propose(listing)
+    content = propose(listing).content
     assert {key: content.get(key) for key in expected} == expected and ("labels" in content) == ("labels" in expected)
     found = assign(parse_description("test", content), listing)
     assert not found.problems and not found.left_over
@@ -85,7 +85,7 @@ def test_patterns_are_proposed_and_explain_every_file(name: str) -> None:
 def test_single_files_are_left_over() -> None:
     files = [f"c{n}/{f}.nii.gz" for n in range(12) for f in ("t1", "seg")] + ["c3/t1_old.nii.gz", "atlas.nii.gz"]
     listing = Listing(Path("/data"), tuple(sorted(files)))
-    found = assign(parse_description("test", propose(listing)), listing)
+    found = assign(parse_description("test", propose(listing).content), listing)
     assert found.left_over == ("atlas.nii.gz", "c3/t1_old.nii.gz") and len(found.cases) == 12
 
 

@@ -108,7 +108,7 @@ FOLDERS: dict[str, Files] = {
 
 def proposed(files: Iterable[str]) -> Assignment:
     listing = Listing(Path("/data"), tuple(sorted(files)))
-    return assign(parse_description("test", propose(listing)), listing)
+    return assign(parse_description("test", propose(listing).content), listing)
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -170,7 +170,7 @@ def test_subjects_of_the_known_data_sets_are_not_mixed(tmp_path: Path) -> None:
             for file in (*subject.files, *subject.raters.values()):
                 owners.setdefault(file.relative_to(folder).as_posix(), set()).add(subject.id)
         try:
-            content = propose(listing)
+            content = propose(listing).content
         except DatasetError:
             refused.add(name)
             continue
