@@ -15,7 +15,8 @@ from core import runs
 from core.runs.engines.slurm_reasons import explain_end
 from core.runs.store.engine_records import LOCAL, JobReport, read_engine, write_engine
 from core.runs.store.folder import PREVIOUS
-from core.runs.store.state import read_state, reconciled_state
+from core.runs.store.reconciliation import reconciled_state
+from core.runs.store.state import read_state
 from core.study.answers import read_answers
 from tests.support.app_pages import (
     button_labels,

@@ -8,27 +8,15 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from core.errors import RunError
 from core.presets import preset
 from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store.process import is_alive, process_identity
-from core.runs.store.state import (
-    ENDED,
-    STOPPABLE,
-    Best,
-    RunState,
-    State,
-    listed_state,
-    read_state,
-    reconciled_state,
-    write_reconciled_state,
-    write_state,
-)
+from core.runs.store.reconciliation import listed_state, reconciled_state, write_reconciled_state
+from core.runs.store.state import read_state, write_state
 from core.runs.store.stop_file import write_stop
 
 
@@ -43,25 +31,6 @@ def dead() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
-
-
-def test_what_has_not_ended_can_be_stopped_once() -> None:
-    assert {*STOPPABLE} == {*get_args(State)} - {*ENDED} - {"stopping"}
-
-
-def test_state_round_trip_ignores_unknown_fields() -> None:
-    state = RunState(
-        state="running",
-        best=Best(3, 0.5, "whole volumes", 60),
-        latest=Best(4, None, "sub-volumes", 70),
-        classes=("air", "CSF"),
-        facts={"device": "cpu"},
-    )
-    assert RunState.from_json({**state.to_json(), "of a newer version": 1}) == state
-    earlier = {"state": "running", "best": {"epoch": 3, "mean_dice": 0.5, "measured_on": "whole volumes"}}
-    assert RunState.from_json(earlier).score == Best(3, 0.5, "whole volumes")  # version 0.2 wrote no more
-    with pytest.raises(RunError, match="dancing"):
-        RunState.from_json({"state": "dancing"})
 
 
 def test_process_is_identified_by_its_start_time_too(dead: int) -> None:
