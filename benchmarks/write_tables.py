@@ -275,8 +275,10 @@ def _how(results: Sequence[Result]) -> list[str]:
         return []
     if results[0]["suite"] == COSTS:
         settings = {(tuple(r["settings"]["sub_volume"]), r["batch"], r["precision"]) for r in results}
+        loads = [r["load"] for r in results if r.get("load") is not None]
+        busy = f" Load before each: {min(loads):.1f} to {max(loads):.1f}." if loads else ""
         return [
-            f"A step at {format_size(size)}, batch {batch}, in {precision} (`python -m core bench models`)."
+            f"A step at {format_size(size)}, batch {batch}, in {precision} (`python -m core bench models`).{busy}"
             for size, batch, precision in sorted(settings)
         ]
     stepped = sum(bool(r.get("in_steps")) for r in results)

@@ -34,7 +34,8 @@ def cost(case: Case, **more: Any) -> dict[str, Any]:
 
 def facts(case: Case) -> dict[str, Any]:
     names = ("suite", "label", "data", "preset", "minutes", "fold", "folds", "seed")
-    return {n: getattr(case, n) for n in names} | {"machine": "machine A", "program": "v1", "date": "2026-11-28"}
+    where = {"machine": "machine A", "program": "v1", "date": "2026-11-28", "load": 0.2}
+    return {n: getattr(case, n) for n in names} | where
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_costs_are_shown_before_any_accuracy_and_what_is_missing_is_counted(file
     short = write_tables.networks_short(file)
     assert [line for line in short if "| unet3d |" in line] == ["| unet3d | 1,000 | 20 | 64 MB | – |"]
     assert f"Steps: 3 of {len(MODELS)} measured, the rest not yet. mednext failed: needs monai." in short[-1]
-    assert "A step at 32x32x32, batch 1, in bf16" in short[-1]
+    assert "A step at 32x32x32, batch 1, in bf16" in short[-1] and "Load before each: 0.2 to 0.2." in short[-1]
     assert "On machine A; v1; 2026-11-28. On machine B; v1; 2026-11-28 (vnet)." in short[-1]
     assert write_tables.costs(file)[2] == "| unet3d | 1,000 | 1.5 | 20 | 64 MB | 60 MB |"
     case = Case("networks", "vnet", "hippocampus", "auto", 3.0)
