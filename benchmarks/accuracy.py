@@ -14,10 +14,10 @@ Suites:
 
 Results go to a JSON file (``--out``), one by one, each with its machine, versions, date and command; a case that is in
 it is not measured again, so the program can be ended and started at any time, on one machine or on several
-(``--again-failed``: cases that failed are measured too). It takes about ten hours in all. On a machine with other work
-choose ``--steps-per-minute measured``: each budget becomes the number of steps that the machine does in it when it is
-idle, from the fastest moments of a training of half a minute, which goes before all other work where this user may
-schedule in real time (root, Linux); the trainings themselves can then be given the lowest priority
+(``--again-failed``: also those that failed; ``--again``: all). It takes about ten hours in all. On a machine
+with other work choose ``--steps-per-minute measured``: each budget becomes the number of steps that the machine does in
+it when it is idle, from the fastest moments of a training of half a minute, which goes before all other work where this
+user may schedule in real time (root, Linux); the trainings themselves can then be given the lowest priority
 (``chrt --idle 0 python benchmarks/accuracy.py ...``). ``--scale 0.01`` tries everything out with hundredths of the
 budgets. ``python benchmarks/write_tables.py`` writes the tables from the file.
 """
@@ -113,6 +113,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--scale", type=float, default=1.0, help="multiple of every budget, to try the program out")
     parser.add_argument("--steps-per-minute", choices=("measured",), help="convert budgets to numbers of steps")
+    parser.add_argument("--again", action="store_true", help="measure the cases again that are in the file")
     parser.add_argument("--again-failed", action="store_true", help="measure the cases again that failed before")
     args = parser.parse_args()
     folders = {HIPPOCAMPUS: args.hippocampus, DEMO: args.demo}
@@ -151,7 +152,7 @@ def missing(measuring: Measuring, args: argparse.Namespace, tried: set[str]) -> 
     for suite in args.only:
         for case in SUITES[suite](measuring.file, args.scale):
             done = measuring.file.results.get(case.key)
-            again = args.again_failed and done is not None and "error" in done
+            again = args.again or (args.again_failed and done is not None and "error" in done)
             wanted = (case.suite == COSTS or case.data in measuring.folders) and (
                 not args.labels or case.label in args.labels
             )

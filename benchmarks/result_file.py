@@ -61,9 +61,12 @@ def origin(device: str = "cpu") -> dict[str, Any]:
     ----------
     device : str. Kind of device on which it is measured, as torch names it.
     """
+    import torch
+
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         "machine": machine_name(device),
+        "cores": Machine.current(torch.device(device), "").cores,
         "program": program_name(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "load": None if load is None else round(load, 1),

@@ -35,6 +35,7 @@ BLOCK = re.compile(
     r"(<!-- table: (?P<name>[a-z ]+), written by benchmarks/write_tables.py -->\n).*?(<!-- end -->)", re.DOTALL
 )
 MISSING = "–"
+BUSY = 1.5  # load for each core above which times are not shown
 TOLERANCE = 0.002  # by which auto may lie below the best other preset
 GOALS = {"refit": 0.89, "ensemble": 0.895}
 SHORT_TEXT = (
@@ -233,7 +234,15 @@ def _cost(result: Result | None) -> tuple[str, str, str, str, str]:
         return (MISSING,) * 5
     memory = [_number(result.get(name), 0) for name in ("memory_mb", "estimated_memory_mb")]
     measured, estimated = (text if text == MISSING else f"{text} MB" for text in memory)
-    return f"{result['parameters']:,}", _number(result["gflop"], 1), _number(result.get("ms"), 0), measured, estimated
+    ms = None if _is_busy(result) else result.get("ms")
+    return f"{result['parameters']:,}", _number(result["gflop"], 1), _number(ms, 0), measured, estimated
+
+
+def _is_busy(result: Result) -> bool:
+    """Whether so much else ran when a cost was measured that its time says nothing: on an idle machine the load is that
+    of the network before, at most the number of cores."""
+    load, cores = result.get("load"), result.get("cores")
+    return load is not None and cores is not None and load > BUSY * cores
 
 
 def _spread(result: Result | None, name: str) -> str:
@@ -275,12 +284,14 @@ def _how(results: Sequence[Result]) -> list[str]:
         return []
     if results[0]["suite"] == COSTS:
         settings = {(tuple(r["settings"]["sub_volume"]), r["batch"], r["precision"]) for r in results}
-        loads = [r["load"] for r in results if r.get("load") is not None]
-        busy = f" Load before each: {min(loads):.1f} to {max(loads):.1f}." if loads else ""
-        return [
-            f"A step at {format_size(size)}, batch {batch}, in {precision} (`python -m core bench models`).{busy}"
+        notes = [
+            f"A step at {format_size(size)}, batch {batch}, in {precision} (`python -m core bench models`)."
             for size, batch, precision in sorted(settings)
         ]
+        if busy := sum(map(_is_busy, results)):
+            times = "1 time is" if busy == 1 else f"{busy} times are"
+            notes.append(f"{times} left out, measured while the machine was busy.")
+        return notes
     stepped = sum(bool(r.get("in_steps")) for r in results)
     budgets = f"; {stepped} of {len(results)} with budgets as steps of an idle machine" if stepped else ""
     subjects = ", ".join(str(n) for n in sorted({r["subjects"] for r in results}))

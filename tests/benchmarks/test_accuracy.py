@@ -34,7 +34,7 @@ def cost(case: Case, **more: Any) -> dict[str, Any]:
 
 def facts(case: Case) -> dict[str, Any]:
     names = ("suite", "label", "data", "preset", "minutes", "fold", "folds", "seed")
-    where = {"machine": "machine A", "program": "v1", "date": "2026-11-28", "load": 0.2}
+    where = {"machine": "machine A", "program": "v1", "date": "2026-11-28", "load": 2.9, "cores": 2}
     return {n: getattr(case, n) for n in names} | where
 
 
@@ -45,7 +45,7 @@ def file(tmp_path: Path) -> ResultFile:
 
 def left(file: ResultFile, *, again: bool = False, suites: tuple[str, ...] = ("networks",)) -> list[str]:
     """Keys of the cases that are left to measure."""
-    args = argparse.Namespace(only=suites, scale=1.0, labels=None, again_failed=again)
+    args = argparse.Namespace(only=suites, scale=1.0, labels=None, again=False, again_failed=again)
     measuring = Measuring({"hippocampus": "H", "demo": "D"}, Path("work"), file)
     return [case.key for case in accuracy.missing(measuring, args, set())]
 
@@ -132,7 +132,7 @@ def test_costs_are_shown_before_any_accuracy_and_what_is_missing_is_counted(file
     short = write_tables.networks_short(file)
     assert [line for line in short if "| unet3d |" in line] == ["| unet3d | 1,000 | 20 | 64 MB | – |"]
     assert f"Steps: 3 of {len(MODELS)} measured, the rest not yet. mednext failed: needs monai." in short[-1]
-    assert "A step at 32x32x32, batch 1, in bf16" in short[-1] and "Load before each: 0.2 to 0.2." in short[-1]
+    assert "A step at 32x32x32, batch 1, in bf16" in short[-1]
     assert "On machine A; v1; 2026-11-28. On machine B; v1; 2026-11-28 (vnet)." in short[-1]
     assert write_tables.costs(file)[2] == "| unet3d | 1,000 | 1.5 | 20 | 64 MB | 60 MB |"
     case = Case("networks", "vnet", "hippocampus", "auto", 3.0)
@@ -142,6 +142,20 @@ def test_costs_are_shown_before_any_accuracy_and_what_is_missing_is_counted(file
     assert rows[0] == "| vnet | 1,000 | 20 | 64 MB | 0.8800 |" and len(rows) == 3, "what has a Dice first"
     assert f"Dice: 1 of {len(MODELS)} measured, the rest not yet. Last checkpoints, whole volumes, n = 16" in short[-1]
     assert "The best of the 1 networks that are measured on fold 0." in write_tables.best_networks(file)[-1]
+
+
+def test_time_that_was_measured_on_a_busy_machine_is_left_out_and_measured_again(file: ResultFile) -> None:
+    for name, load in (("unet3d", 3.1), ("vnet", 3.0)):
+        case = Case("costs", name, "", "", 0.0)
+        file.add(case.key, cost(case, load=load))
+    first, second, *_, note = write_tables.costs(file)[2:]
+    assert first == "| unet3d | 1,000 | 1.5 | – | 64 MB | 60 MB |"
+    assert second == "| vnet | 1,000 | 1.5 | 20 | 64 MB | 60 MB |"
+    assert "1 time is left out, measured while the machine was busy" in note
+    args = argparse.Namespace(only=["costs"], scale=1.0, labels=["unet3d"], again=True, again_failed=False)
+    measuring = Measuring({}, Path("work"), file)
+    (case,) = accuracy.missing(measuring, args, set())
+    assert case.label == "unet3d" and not list(accuracy.missing(measuring, args, {case.key}))
 
 
 def test_widths_that_auto_chose_are_named_beside_the_cost_of_others(file: ResultFile) -> None:
@@ -156,7 +170,7 @@ def test_costs_need_no_data_and_a_failed_network_keeps_its_reason(
     file: ResultFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measuring = Measuring({}, tmp_path, file)
-    args = argparse.Namespace(only=["costs", "networks"], scale=1.0, labels=None, again_failed=False)
+    args = argparse.Namespace(only=["costs", "networks"], scale=1.0, labels=None, again=False, again_failed=False)
     cases = list(accuracy.missing(measuring, args, set()))
     assert [case.label for case in cases] == list(MODELS) and {case.suite for case in cases} == {"costs"}
     row = cost(cases[0]) | {"ms_low": 19.0, "ms_high": 21.0, "peak_memory_mb": 64.2, "note": ""}
