@@ -3,6 +3,7 @@
     python benchmarks/accuracy.py --hippocampus DIR --demo DIR [--only SUITE ...] [--steps-per-minute measured]
 
 Suites:
+    costs      parameters, operations, time and memory of a training step of each network (``bench models``); no data
     networks   every network on one fold of Task04_Hippocampus, three minutes each; the best five on two more folds, and
                on the demo data for ten minutes
     losses     every loss with the network of the preset auto, three minutes each
@@ -11,13 +12,14 @@ Suites:
     refit      ten minutes on all subjects but one fold, which is scored; for every fold
     ensemble   the same with the average of five networks, each of which leaves out another fold of the others
 
-Results go to a JSON file (``--out``), one by one; a case that is in it is not measured again, so the program can be
-ended and started at any time (``--again-failed``: cases that failed are). It takes about ten hours in all. On a machine
+Results go to a JSON file (``--out``), one by one, each with its machine, versions, date and command; a case that is in
+it is not measured again, so the program can be ended and started at any time, on one machine or on several
+(``--again-failed``: also those that failed; ``--again``: all). It takes about ten hours in all. On a machine
 with other work choose ``--steps-per-minute measured``: each budget becomes the number of steps that the machine does in
 it when it is idle, from the fastest moments of a training of half a minute, which goes before all other work where this
 user may schedule in real time (root, Linux); the trainings themselves can then be given the lowest priority
-(``chrt --idle 0 python benchmarks/accuracy.py ...``). ``--scale 0.01`` tries everything out with
-hundredths of the budgets. ``python benchmarks/write_tables.py`` writes the tables from the file.
+(``chrt --idle 0 python benchmarks/accuracy.py ...``). ``--scale 0.01`` tries everything out with hundredths of the
+budgets. ``python benchmarks/write_tables.py`` writes the tables from the file.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.accuracy_runs import Case, Measuring
+from benchmarks.accuracy_runs import COSTS, Case, Measuring
 from benchmarks.result_file import ResultFile
 from core.losses import LOSSES
 from core.models import MODELS
@@ -48,6 +51,12 @@ AUTO_CASES = (
     *((DEMO, minutes, 0) for minutes in (1.0, 3.0, 10.0)),
     (HIPPOCAMPUS, 30.0, 0),
 )
+
+
+def costs(file: ResultFile, scale: float) -> Iterator[Case]:
+    """Every network."""
+    for name in MODELS:
+        yield Case(COSTS, name, "", "", 0.0)
 
 
 def networks(file: ResultFile, scale: float) -> Iterator[Case]:
@@ -84,6 +93,7 @@ def held_back(suite: str, file: ResultFile, scale: float) -> Iterator[Case]:
 
 
 SUITES: dict[str, Callable[[ResultFile, float], Iterator[Case]]] = {
+    COSTS: costs,
     "auto": auto,
     "networks": networks,
     "losses": losses,
@@ -103,12 +113,13 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--scale", type=float, default=1.0, help="multiple of every budget, to try the program out")
     parser.add_argument("--steps-per-minute", choices=("measured",), help="convert budgets to numbers of steps")
+    parser.add_argument("--again", action="store_true", help="measure the cases again that are in the file")
     parser.add_argument("--again-failed", action="store_true", help="measure the cases again that failed before")
     args = parser.parse_args()
     folders = {HIPPOCAMPUS: args.hippocampus, DEMO: args.demo}
     folders = {name: str(Path(folder).absolute()) for name, folder in folders.items() if folder}
-    if not folders:
-        parser.error("expected --hippocampus DIR, --demo DIR or both")
+    if not folders and args.only != [COSTS]:
+        parser.error(f"expected --hippocampus DIR, --demo DIR or both, or --only {COSTS}")
     file = ResultFile(args.out)
     with tempfile.TemporaryDirectory() as temporary:
         work = (args.work or Path(temporary)).absolute()
@@ -127,9 +138,13 @@ def measure_all(measuring: Measuring, args: argparse.Namespace) -> int:
         tried.add(case.key)
         result = measuring.measure(case)
         failed += "error" in result
-        text = result.get("error") or f"Dice {result['mean_dice']:.4f}"
+        text = result.get("error") or _measured(result)
         print(f"          {text}, {result['wall_s']} s", file=sys.stderr, flush=True)
     return failed
+
+
+def _measured(result: dict[str, Any]) -> str:
+    return f"{result['ms']:.0f} ms" if result["suite"] == COSTS else f"Dice {result['mean_dice']:.4f}"
 
 
 def missing(measuring: Measuring, args: argparse.Namespace, tried: set[str]) -> Iterator[Case]:
@@ -137,8 +152,10 @@ def missing(measuring: Measuring, args: argparse.Namespace, tried: set[str]) -> 
     for suite in args.only:
         for case in SUITES[suite](measuring.file, args.scale):
             done = measuring.file.results.get(case.key)
-            again = args.again_failed and done is not None and "error" in done
-            wanted = case.data in measuring.folders and (not args.labels or case.label in args.labels)
+            again = args.again or (args.again_failed and done is not None and "error" in done)
+            wanted = (case.suite == COSTS or case.data in measuring.folders) and (
+                not args.labels or case.label in args.labels
+            )
             if wanted and case.key not in tried and (done is None or again):
                 yield case
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import ROOT
-from benchmarks.result_file import ResultFile, machine_name
+from benchmarks.result_file import ResultFile, machine_name, origin
 from core.bench.models import loss_of
 from core.cli.auto_preset import choose_values
 from core.config import SplitConfig, TrainConfig
@@ -30,6 +30,7 @@ from core.runs.store.metrics_file import read_metrics
 from core.training.auto_network import FORWARD_SHARE, VALIDATIONS_SHARE
 from core.training.plan import TrainingPlan, make_plan
 
+COSTS = "costs"  # the suite that trains nothing
 CALIBRATION_MINUTES = 0.5
 NEVER_BEFORE_THE_END = 10**6  # epochs between validations of whole volumes
 IGNORED_BY_CALIBRATION = ("path", "fold", "folds", "seed", "minutes", "epochs", "test_subjects", "val_subjects")
@@ -96,21 +97,47 @@ class Measuring:
     def __post_init__(self) -> None:
         self._no_runs = self.work / "no-runs"  # the preset auto chooses as on a machine without runs
 
+    @functools.cached_property
+    def _device(self) -> str:
+        from core.compute.device import resolve_device
+
+        return resolve_device(self.device).type
+
     def measure(self, case: Case) -> dict[str, Any]:
         """Train and score; the result is kept in the file, with the error if there was one."""
         started = time.monotonic()
-        result: dict[str, Any] = {**_facts(case), "machine": machine_name(), "load": round(os.getloadavg()[0], 1)}
+        result: dict[str, Any] = {**_facts(case), **origin(self._device)}
         try:
-            configs = [self._final(config) for config in self._configs(case)]
-            result |= self._cost(configs[0])
-            runs = [self._train(config, case) for config in configs]
-            result |= {"epochs": configs[0].run.epochs if self.in_steps else 0, "in_steps": self.in_steps}
-            result |= self._speed(runs[0]) | self._score(case, runs)
+            result |= self._bench(case.label) if case.suite == COSTS else self._accuracy(case)
         except CaseError as error:
             result["error"] = str(error)
         result["wall_s"] = round(time.monotonic() - started)
         self.file.add(case.key, result)
         return result
+
+    def _accuracy(self, case: Case) -> dict[str, Any]:
+        """What is trained and at what cost, and the Dice."""
+        configs = [self._final(config) for config in self._configs(case)]
+        found = self._cost(configs[0]) | {"command": [_shown_command(config) for config in configs]}
+        runs = [self._train(config, case) for config in configs]
+        found |= {"epochs": configs[0].run.epochs if self.in_steps else 0, "in_steps": self.in_steps}
+        return found | self._speed(runs[0]) | self._score(case, runs)
+
+    def _bench(self, network: str) -> dict[str, Any]:
+        """Cost of a training step of a network at its default widths, measured in a process of its own."""
+        words = ["bench", "models", "--networks", network, "--device", self.device, "--json"]
+        report = json.loads(self._command(words))
+        (row,) = report["rows"]
+        if row["ms"] is None:
+            raise CaseError(row["note"] or "nothing was measured")
+        names = ("precision", "batch", "parameters", "gflop", "ms", "ms_low", "ms_high")
+        return {
+            **{name: row[name] for name in names},
+            "memory_mb": row["peak_memory_mb"],
+            "estimated_memory_mb": row["estimated_memory_mb"],
+            "settings": report["settings"],
+            "command": [shlex.join(["python", "-m", "core", *words])],
+        }
 
     # --- configurations -----------------------------------------------------------------------------------------------
 
@@ -157,7 +184,7 @@ class Measuring:
         """Sub-volumes per second where nothing else runs: a high percentile of the speeds of a short training, which
         goes before all other work where the system allows it."""
         values = {n: v for n, v in config.values().items() if n not in IGNORED_BY_CALIBRATION}
-        text = json.dumps([Path(config.data.path).name, values, machine_name()], sort_keys=True)
+        text = json.dumps([Path(config.data.path).name, values, machine_name(self._device)], sort_keys=True)
         key = f"{config.model.model} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
         if key not in self.file.calibrations:
             short = config.with_values({"minutes": CALIBRATION_MINUTES, "whole_every": 0, "samples_val": 0})
@@ -268,6 +295,11 @@ def _go_before_all_others() -> None:
 def _facts(case: Case) -> dict[str, Any]:
     names = ("suite", "label", "data", "preset", "minutes", "fold", "folds", "seed")
     return {name: getattr(case, name) for name in names}
+
+
+def _shown_command(config: TrainConfig) -> str:
+    """The command of a training, without the folders of this machine."""
+    return command_line(config.with_values({"path": Path(config.data.path).name}))
 
 
 def _arguments(config: TrainConfig) -> list[str]:

@@ -8,6 +8,12 @@ Where this differs from the paper: a normalisation layer follows each 5x5x5, dow
 none, and trains badly without); an image of several channels reaches the first residual sum through a 1x1x1 convolution
 (a single channel is broadcast, as in the paper); one logit per class instead of two; any size works.
 
+The numbers of convolutions are those with which a voxel sees what table 1 of the paper says: 5 voxels along each axis
+in the first stage, 372 in the lowest, 551 at the end. The paper states no number of parameters; with one modality and
+two classes there are 65,182,226 here. MedicalZooPytorch (45 million) and MONAI (45,597,898) have fewer convolutions -
+1, 1, 2, 3, 2 in the encoder and 2, 2, 1, 1 in the decoder - and the authors' Caffe file has 1, 1, 2, 3, 3 and
+3, 2, 1, 1.
+
 F. Milletari, N. Navab, S.-A. Ahmadi: V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image
 Segmentation. 3DV 2016, arXiv:1606.04797.
 """

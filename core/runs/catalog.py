@@ -16,7 +16,8 @@ from core.formatting import format_list
 from core.paths import DEMO_MODEL, demo_model_path
 from core.runs.store import folder as files
 from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
-from core.runs.store.state import RunState, listed_state, reconciled_state
+from core.runs.store.reconciliation import listed_state, reconciled_state
+from core.runs.store.state import RunState
 
 _Facts = tuple[TrainConfig, str, str, tuple[str, ...]]  # configuration, name, notes, tags
 _facts: StampedCache[_Facts] = StampedCache()

@@ -36,8 +36,9 @@ from core.runs.store.engine_records import (
 from core.runs.store.groups import read_sweeps
 from core.runs.store.heartbeat import last_heard
 from core.runs.store.process import locked
+from core.runs.store.reconciliation import may_be_restarted, write_reconciled_state
 from core.runs.store.run_origin import is_unconfirmed
-from core.runs.store.state import ENDED, OBSERVED, may_be_restarted, read_state, write_reconciled_state, write_state
+from core.runs.store.state import ENDED, OBSERVED, read_state, write_state
 from core.runs.store.submissions import may_get_job
 
 COMMAND_WAIT_S = 3.0  # a command waits so long for an engine, and goes on with its last answer

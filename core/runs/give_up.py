@@ -10,7 +10,8 @@ from core.runs.catalog import update_index
 from core.runs.store import folder as files
 from core.runs.store import heartbeat, stop_file
 from core.runs.store.heartbeat import read_beat
-from core.runs.store.state import ENDED, read_state, reconciled_state, write_reconciled_state, write_state
+from core.runs.store.reconciliation import reconciled_state, write_reconciled_state
+from core.runs.store.state import ENDED, read_state, write_state
 
 POLL_S = 0.5
 

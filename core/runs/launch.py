@@ -30,14 +30,8 @@ from core.runs.store import folder as files
 from core.runs.store.engine_records import LOCAL, EngineRecord, engine_of, read_engine, write_engine
 from core.runs.store.groups import Group, read_sweeps
 from core.runs.store.process import process_identity
-from core.runs.store.state import (
-    OBSERVED,
-    RESUMABLE,
-    RunState,
-    listed_state,
-    reconciled_state,
-    write_state,
-)
+from core.runs.store.reconciliation import listed_state, reconciled_state
+from core.runs.store.state import OBSERVED, RESUMABLE, RunState, write_state
 from core.runs.store.submissions import current_lease
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from core.runs.store import folder as files
 from core.runs.store import stop_file
 from core.runs.store.engine_records import read_engine
 from core.runs.store.process import is_alive
+from core.runs.store.reconciliation import reconciled_state
 from core.runs.store.run_origin import is_here
-from core.runs.store.state import ENDED, OBSERVED, RunState, read_state, reconciled_state, write_state
+from core.runs.store.state import ENDED, OBSERVED, RunState, read_state, write_state
 
 
 def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:

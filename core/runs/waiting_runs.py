@@ -14,7 +14,8 @@ from core.runs.engines.local import in_queue_here
 from core.runs.store import folder as files
 from core.runs.store.engine_records import read_engine
 from core.runs.store.gpu_slots import queue_order
-from core.runs.store.state import listed_state, reconciled_state, write_state
+from core.runs.store.reconciliation import listed_state, reconciled_state
+from core.runs.store.state import write_state
 
 QueuePosition = Literal["first", "earlier", "later", "last"]
 

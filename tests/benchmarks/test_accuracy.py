@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,21 @@ from tests.support.heads import write_heads
 
 def result(case: Case, dice: float, **more: Any) -> dict[str, Any]:
     """What a measurement of a case would be."""
-    cost = {"parameters": 1000, "gflop": 1.5, "ms": 20.0, "memory_mb": 64}
     scores = {"dice": {"a": dice, "b": dice}, "spread": {"a": 0.01, "b": None}, "mean_dice": dice, "subjects": 16}
-    facts = {n: getattr(case, n) for n in ("suite", "label", "data", "preset", "minutes", "fold", "folds", "seed")}
-    return {**facts, "machine": "a machine", **cost, **scores, **more}
+    return {**facts(case), "ms": 20.0, **scores, **more}
+
+
+def cost(case: Case, **more: Any) -> dict[str, Any]:
+    """What a measurement of the cost of a network would be."""
+    values = {"parameters": 1000, "gflop": 1.5, "ms": 20.0, "memory_mb": 64.2, "estimated_memory_mb": 60.0}
+    settings = {"settings": {"sub_volume": [32, 32, 32]}, "batch": 1, "precision": "bf16"}
+    return {**facts(case), **values, **settings, **more}
+
+
+def facts(case: Case) -> dict[str, Any]:
+    names = ("suite", "label", "data", "preset", "minutes", "fold", "folds", "seed")
+    where = {"machine": "machine A", "program": "v1", "date": "2026-11-28", "load": 2.9, "cores": 2}
+    return {n: getattr(case, n) for n in names} | where
 
 
 @pytest.fixture
@@ -33,7 +45,7 @@ def file(tmp_path: Path) -> ResultFile:
 
 def left(file: ResultFile, *, again: bool = False, suites: tuple[str, ...] = ("networks",)) -> list[str]:
     """Keys of the cases that are left to measure."""
-    args = argparse.Namespace(only=suites, scale=1.0, labels=None, again_failed=again)
+    args = argparse.Namespace(only=suites, scale=1.0, labels=None, again=False, again_failed=again)
     measuring = Measuring({"hippocampus": "H", "demo": "D"}, Path("work"), file)
     return [case.key for case in accuracy.missing(measuring, args, set())]
 
@@ -99,9 +111,93 @@ def test_tables_are_sorted_and_say_what_was_missed(file: ResultFile) -> None:
     assert "0.8820 ± 0.010 | 0.8820 | 0.8820 |" in write_tables.networks(file)[2]
     assert "| vnet | 0.8820 | 0.8920 | 0.9020 | 0.8920 ± 0.0082 |" in write_tables.best_networks(file)[2]
     _, _, row, _, note = write_tables.auto(file)
+    assert row == "| hippocampus, 1 min, 0 | 0.8701 | 0.8500 | 0.8731 | – | – | – |", "not beside two of four"
+    for name in ("thorough", "article"):
+        case = Case("auto", name, "hippocampus", name, 1.0, 0)
+        file.add(case.key, {**facts(case), "error": "not enough memory"})
+    _, _, row, _, note = write_tables.auto(file)
     assert row == "| hippocampus, 1 min, 0 | 0.8701 | 0.8500 | 0.8731 | – | – | -0.0030 (missed) |"
-    assert "3 of 3 with budgets as numbers of steps of an idle machine" in note
+    assert "thorough failed: not enough memory." in note and "3 of 50 measured, the rest not yet" in note
+    assert "3 of 3 with budgets as steps of an idle machine" in note
     assert write_tables.losses(file) == ["Not measured yet."]
+
+
+def test_costs_are_shown_before_any_accuracy_and_what_is_missing_is_counted(file: ResultFile) -> None:
+    assert write_tables.networks_short(file) == [], "nothing in the README before there is something"
+    for name in ("unet3d", "vnet", "med3d"):
+        (case,) = (c for c in accuracy.costs(file, 1.0) if c.label == name)
+        file.add(case.key, cost(case, **({"machine": "machine B"} if name == "vnet" else {})))
+    failed = Case("costs", "mednext", "", "", 0.0)
+    file.add(failed.key, {**facts(failed), "error": "needs monai"})
+    short = write_tables.networks_short(file)
+    assert [line for line in short if "| unet3d |" in line] == ["| unet3d | 1,000 | 20 | 64 MB | – |"]
+    assert f"Steps: 3 of {len(MODELS)} measured, the rest not yet. mednext failed: needs monai." in short[-1]
+    assert "A step at 32x32x32, batch 1, in bf16" in short[-1]
+    assert "On machine A; v1; 2026-11-28. On machine B; v1; 2026-11-28 (vnet)." in short[-1]
+    assert write_tables.costs(file)[2] == "| unet3d | 1,000 | 1.5 | 20 | 64 MB | 60 MB |"
+    case = Case("networks", "vnet", "hippocampus", "auto", 3.0)
+    file.add(case.key, result(case, 0.88, channels=[16, 32, 64, 128, 256]))
+    short = write_tables.networks_short(file)
+    rows = [line for line in short if line.startswith("| ") and "MB" in line]
+    assert rows[0] == "| vnet | 1,000 | 20 | 64 MB | 0.8800 |" and len(rows) == 3, "what has a Dice first"
+    assert f"Dice: 1 of {len(MODELS)} measured, the rest not yet. Last checkpoints, whole volumes, n = 16" in short[-1]
+    assert "The best of the 1 networks that are measured on fold 0." in write_tables.best_networks(file)[-1]
+
+
+def test_time_that_was_measured_on_a_busy_machine_is_left_out_and_measured_again(file: ResultFile) -> None:
+    for name, load in (("unet3d", 3.1), ("vnet", 3.0)):
+        case = Case("costs", name, "", "", 0.0)
+        file.add(case.key, cost(case, load=load))
+    first, second, *_, note = write_tables.costs(file)[2:]
+    assert first == "| unet3d | 1,000 | 1.5 | – | 64 MB | 60 MB |"
+    assert second == "| vnet | 1,000 | 1.5 | 20 | 64 MB | 60 MB |"
+    assert "1 time is left out, measured while the machine was busy" in note
+    args = argparse.Namespace(only=["costs"], scale=1.0, labels=["unet3d"], again=True, again_failed=False)
+    measuring = Measuring({}, Path("work"), file)
+    (case,) = accuracy.missing(measuring, args, set())
+    assert case.label == "unet3d" and not list(accuracy.missing(measuring, args, {case.key}))
+
+
+def test_widths_that_auto_chose_are_named_beside_the_cost_of_others(file: ResultFile) -> None:
+    for name, channels in (("unet3d", [8, 16, 32, 64]), ("vnet", [16, 32, 64, 128, 256])):
+        case = Case("networks", name, "hippocampus", "auto", 3.0)
+        file.add(case.key, result(case, 0.88, channels=channels))
+    note = write_tables.networks(file)[-1]
+    assert note.endswith("not those of the cost: unet3d with 8-16-32-64 channels.")
+
+
+def test_costs_need_no_data_and_a_failed_network_keeps_its_reason(
+    file: ResultFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measuring = Measuring({}, tmp_path, file)
+    args = argparse.Namespace(only=["costs", "networks"], scale=1.0, labels=None, again=False, again_failed=False)
+    cases = list(accuracy.missing(measuring, args, set()))
+    assert [case.label for case in cases] == list(MODELS) and {case.suite for case in cases} == {"costs"}
+    row = cost(cases[0]) | {"ms_low": 19.0, "ms_high": 21.0, "peak_memory_mb": 64.2, "note": ""}
+    reports = [row, row | {"ms": None, "note": "not enough memory"}]
+    answers = iter(json.dumps({"rows": [r], "settings": {"sub_volume": [32, 32, 32]}}) for r in reports)
+    monkeypatch.setattr(measuring, "_command", lambda words: next(answers))
+    kept = measuring.measure(cases[0])
+    assert (kept["memory_mb"], kept["estimated_memory_mb"]) == (64.2, 60.0)
+    assert kept["command"] == [f"python -m core bench models --networks {cases[0].label} --device auto --json"]
+    assert "torch" in kept["machine"] and kept["program"].startswith("Segmentarium 0.") and len(kept["date"]) == 10
+    assert measuring.measure(cases[1])["error"] == "not enough memory"
+    assert [case.label for case in accuracy.missing(measuring, args, set())] == list(MODELS)[2:]
+    assert ResultFile(file.path).results[cases[0].key] == kept
+
+
+@pytest.mark.slow
+def test_command_of_a_training_is_kept_without_folders_of_the_machine(
+    file: ResultFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_heads(tmp_path / "heads", 5)
+    measuring = Measuring({"hippocampus": str(tmp_path / "heads")}, tmp_path / "work", file)
+    monkeypatch.setattr(measuring, "_cost", lambda config: {})
+    monkeypatch.setattr(measuring, "_train", lambda config, case: tmp_path)
+    monkeypatch.setattr(measuring, "_score", lambda case, runs: {"mean_dice": 0.5})
+    (command,) = measuring.measure(Case("networks", "vnet", "hippocampus", "quick", 3.0))["command"]
+    assert command.startswith("python -m core train heads --preset quick") and "--minutes 3" in command
+    assert str(tmp_path) not in json.dumps(file.results)
 
 
 def test_tables_in_the_documents_are_those_of_the_results() -> None:

@@ -24,7 +24,8 @@ from core.runs.store.database import FILE, database_url
 from core.runs.store.file_systems import INDEX_FOLDER_VARIABLE, file_system_of
 from core.runs.store.heartbeat import read_beat
 from core.runs.store.process import LockHeldError, locked
-from core.runs.store.state import read_state, reconciled_state, write_state
+from core.runs.store.reconciliation import reconciled_state
+from core.runs.store.state import read_state, write_state
 from tests.support.cluster.cluster_runs import toy
 from tests.support.cluster.machines import started
 from tests.support.cluster.network_folder import NetworkFolder, OtherMachine, missing_for_network_folder

@@ -126,7 +126,9 @@ def test_drawing_again_reads_neither_ended_states_nor_scores_unless_they_changed
     monkeypatch.setattr("core.runs.group_scores.cross_validation", count)
     app = open_page("runs", group=group.id)
     assert counted == [1]
-    monkeypatch.setattr("core.runs.store.state.read_state", lambda folder: pytest.fail(f"{folder} is read again"))
+    monkeypatch.setattr(
+        "core.runs.store.reconciliation.read_state", lambda folder: pytest.fail(f"{folder} is read again")
+    )
     run_page(app)
     assert counted == [1] and not app.exception
     kept = checkpoints / group.runs[0] / "predictions" / "balls"

@@ -82,7 +82,7 @@ def test_unknown_group_beside_a_known_run_in_url_is_reported(checkpoints: Path) 
 def test_progress_is_that_of_the_time_and_times_are_in_one_named_zone(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.runs.store.state.is_alive", lambda *_: True)
+    monkeypatch.setattr("core.runs.store.reconciliation.is_alive", lambda *_: True)
     monkeypatch.setattr("streamlit.runtime.context.ContextProxy.timezone", "Asia/Kolkata")
     run = make_run(checkpoints, "net", "running", epochs=3)  # of about ten epochs, but nearly done
     state = dataclasses.replace(read_state(checkpoints / run), elapsed_s=95.0, remaining_s=5.0)
@@ -116,7 +116,7 @@ def test_run_shows_what_is_prepared_then_dice_so_far_and_offers_its_first_checkp
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Before a best epoch is chosen, as for the whole run of a preset that scores whole volumes at its end."""
-    monkeypatch.setattr("core.runs.store.state.is_alive", lambda *_: True)
+    monkeypatch.setattr("core.runs.store.reconciliation.is_alive", lambda *_: True)
     run = make_run(checkpoints, "net", "starting", epochs=0, path=str(write_balls(tmp_path / "balls")))
     folder = checkpoints / run
 
@@ -146,7 +146,7 @@ def test_run_shows_what_is_prepared_then_dice_so_far_and_offers_its_first_checkp
 
 @pytest.mark.slow
 def test_stalled_run_is_marked(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.runs.store.state.is_alive", lambda *_: True)
+    monkeypatch.setattr("core.runs.store.reconciliation.is_alive", lambda *_: True)
     monkeypatch.setattr("core.runs.store.state.STALLED_S", -1.0)
     app = open_page("runs", run=make_run(checkpoints, "net", "running"))
     assert "No update for" in texts(app) and "not ended automatically" in texts(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from core.runs.engine_poller import EngineStatus
 from core.runs.engines.registry import declares_engines
 from ui.shared import formatting
 from ui.shared.errors import error_box
+
+COLUMNS = ("run", "state", "where or why", "job")
+WIDTHS = ("24%", "13%", "45%", "18%")
+_TABLE = "width:100%;table-layout:fixed;border-collapse:collapse;font-size:13px"
+_HEADER = "opacity:.75"
+_CELL = "padding:4px 9px 4px 0;text-align:left;font-weight:400;overflow-wrap:anywhere"
+_LINE = "border-top:1px solid color-mix(in srgb, currentColor 14%, transparent)"
 
 
 def show_engines(root: Path) -> None:
@@ -53,10 +61,21 @@ def _show(engine: EngineStatus) -> None:
         if engine.answers is not None:
             answers = engine.answers
             st.badge("answers" if answers else "does not answer", color="green" if answers else "red")
-        st.caption(formatting.plain(engine.sentence), width="content")
-    if engine.runs:  # a table of text: reasons are sentences, which wrap
-        rows = [
-            {"run": run.name, "state": run.state, "where or why": run.detail, "job": run.job} for run in engine.runs
-        ]
-        cells = [{title: formatting.plain(text) for title, text in row.items()} for row in rows]
-        st.table(cells, border="horizontal", hide_index=True, alt=f"Runs on {engine.title}")
+        sentence = engine.sentence.removeprefix("does not answer: ")  # the badge says it
+        st.caption(formatting.plain(formatting.sentence(sentence)), width="content")
+    if engine.runs:
+        _table(engine)
+
+
+def _table(engine: EngineStatus) -> None:
+    """The runs of an engine; reasons are sentences, which wrap, and columns are below those of the other engines."""
+    columns = "".join(f'<col style="width:{width}">' for width in WIDTHS)
+    rows = [_line("th", COLUMNS, _HEADER)]
+    rows += [_line("td", (run.name, run.state, run.detail, run.job), _LINE) for run in engine.runs]
+    label = html.escape(f"Runs on {engine.title}", quote=True)
+    st.html(f'<table style="{_TABLE}" aria-label="{label}"><colgroup>{columns}</colgroup>{"".join(rows)}</table>')
+
+
+def _line(tag: str, cells: Sequence[str], style: str) -> str:
+    inside = "".join(f'<{tag} style="{_CELL}">{html.escape(cell)}</{tag}>' for cell in cells)
+    return f'<tr style="{style}">{inside}</tr>'

@@ -15,6 +15,7 @@ from core.runs.store.groups import Group
 from ui.runs import group_actions
 from ui.runs.chart.component import run_chart
 from ui.runs.missing_scores import offer_scoring
+from ui.runs.one_model import show_one_model
 from ui.runs.runs_table.component import Selection, runs_table
 from ui.runs.selection import open_run
 from ui.shared import cache, formatting
@@ -47,6 +48,7 @@ def show_group(root: Path, summary: GroupSummary) -> None:
     _members(root, summary)
     _scores(summary, scores)
     offer_scoring(root, summary, scores)
+    show_one_model(summary)
     _subjects(scores)
     _curves(summary)
 

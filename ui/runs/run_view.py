@@ -16,10 +16,12 @@ from core.config import changed_fields, field_specs
 from core.errors import UserError
 from core.formatting import format_duration, format_number, format_score
 from core.presets import PRESET_NAMES, command_line, preset
-from core.runs import RunState, RunSummary
+from core.runs import RunState, RunSummary, groups
 from core.runs.engines.registry import get_engine
 from core.runs.hand_over import is_unconfirmed
+from core.runs.store.groups import FOLDS
 from ui.runs.actions import attempt
+from ui.runs.postprocessing_view import show_postprocessing
 from ui.runs.results import NOTHING_MEASURED, best_dice
 from ui.runs.states import STATE_ICONS, next_step
 from ui.shared import formatting
@@ -77,8 +79,9 @@ def report_problem(run: RunSummary) -> None:
 
 
 def details(root: Path, run: RunSummary) -> None:
-    """Show log, configuration, notes, facts and the TensorBoard command in tabs."""
-    log, configuration, notes, facts, tensorboard = st.tabs(["Log", "Configuration", "Notes", "Facts", "TensorBoard"])
+    """Show log, configuration, notes, facts, the TensorBoard command and the postprocessing in tabs."""
+    titles = ["Log", "Configuration", "Notes", "Facts", "TensorBoard", "Postprocessing"]
+    log, configuration, notes, facts, tensorboard, postprocessing = st.tabs(titles)
     with log:
         _log(root, run)
     with configuration:
@@ -90,6 +93,8 @@ def details(root: Path, run: RunSummary) -> None:
     with tensorboard:
         st.caption("Loss, Dice, every class, learning rate and a slice picture per validation:")
         st.code(run.tensorboard, language="bash", wrap_lines=True)
+    with postprocessing:
+        _postprocessing(root, run)
 
 
 def _tab_title(run: RunSummary) -> None:
@@ -156,14 +161,15 @@ def _message(run: RunSummary, queue_position: str) -> None:
     state = run.state
     reason = formatting.plain(state.message.removesuffix("; it can be resumed").removesuffix("; resume it"))
     if state.state in ("failed", "crashed"):
-        text = f"**It {state.state}:** {reason or 'no message'}  \n{next_step(run)}"
+        text = f"**It {state.state}:** {formatting.with_full_stop(reason) or 'no message.'}  \n{next_step(run)}"
         st.error(text, icon=":material/error:")
     elif state.state == "stopped":
         st.caption(f"Stopped{': ' + reason if reason else ''}. {next_step(run)}")
     elif state.state in runs.OBSERVED:
         title = "Its heartbeat has stopped" if state.state == "stalled" else "No heartbeat arrives"
+        why = formatting.with_full_stop(formatting.sentence(state.message))
         st.warning(
-            f"**{title}:** {formatting.plain(formatting.sentence(state.message))}  \n{next_step(run)}",
+            f"**{title}:** {formatting.plain(why)}  \n{next_step(run)}",
             icon=STATE_ICONS[state.state],
         )
     elif is_unconfirmed(run):
@@ -266,6 +272,19 @@ def _notes(root: Path, run: RunSummary) -> None:
     )
     if st.button("Save", key=f"annotate-{run.id}", disabled=(text, tuple(tags)) == (run.notes, run.tags)):
         attempt(lambda: runs.annotate(root, run.id, notes=text, tags=tags))
+
+
+def _postprocessing(root: Path, run: RunSummary) -> None:
+    """The postprocessing of its network; one that was trained on every subject is decided by a group of folds."""
+    checkpoint = runs.run_checkpoint(run.folder)
+    if checkpoint is None or run.state.state not in runs.ENDED:
+        st.caption("It can be chosen once the run has ended with a checkpoint.")
+        return
+    by = None
+    if run.config.split.holds_out_nothing:
+        of_data = [g for g in groups.list_groups(root) if g.group.config.data.path == run.config.data.path]
+        by = {g.group.id: g.group.name for g in of_data if g.group.kind == FOLDS and g.finished}
+    show_postprocessing(checkpoint, by)
 
 
 def _facts(run: RunSummary) -> None:

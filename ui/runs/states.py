@@ -47,7 +47,7 @@ def next_step(run: RunSummary) -> str:
         "crashed": f"Resume it: it {resumed}.",
         "stalled": f"It is not ended automatically: wait, or stop and resume it. Resumed, it {resumed}.",
         "unreachable": "It may still train: nothing is ended, resumed or deleted before a heartbeat arrives or it "
-        "ends. If its machine is gone for good: `segmentarium runs give-up RUN`.",
+        f"ends. If its machine is gone for good: `segmentarium runs give-up {run.id}`.",
         "stopped": f"It can be resumed at any time; it then {resumed}.",
     }[run.state.state]
 

@@ -88,6 +88,11 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def with_full_stop(text: str) -> str:
+    """The text with a full stop, where it does not end like a sentence."""
+    return text if not text or text[-1] in ".!?:…" else f"{text}."
+
+
 def plain(text: str) -> str:
     """User text escaped for Markdown: no formatting, links or icons."""
     for character in "\\`*_{}[]()#+-.!|<>~$:^=&":

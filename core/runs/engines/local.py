@@ -14,8 +14,9 @@ from core.runs.store import folder as files
 from core.runs.store.engine_records import LOCAL, EngineRecord, JobReport, read_engine
 from core.runs.store.gpu_slots import count_gpus
 from core.runs.store.process import is_alive, start_detached
+from core.runs.store.reconciliation import reconciled_state
 from core.runs.store.run_origin import Origin, is_here
-from core.runs.store.state import RunState, reconciled_state
+from core.runs.store.state import RunState
 
 EARLIER_SUPERVISOR = ".supervisor.json"  # of versions whose root belonged to one host
 SUPERVISOR_LOG = ".supervisor.log"

@@ -26,15 +26,9 @@ from core.runs.store import folder as files
 from core.runs.store.engine_records import read_engine
 from core.runs.store.gpu_slots import GpuSlot, SlotPool, count_gpus, queue_order
 from core.runs.store.process import is_alive, locked, process_identity, reap_detached, start_detached
+from core.runs.store.reconciliation import reconciled_state, write_reconciled_state
 from core.runs.store.run_origin import Origin, is_here
-from core.runs.store.state import (
-    ENDED,
-    RunState,
-    read_state,
-    reconciled_state,
-    write_reconciled_state,
-    write_state,
-)
+from core.runs.store.state import ENDED, RunState, read_state, write_state
 
 POLL_S = 0.5
 IDLE_S = 30.0

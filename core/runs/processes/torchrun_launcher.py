@@ -21,7 +21,8 @@ from core.errors import RunError
 from core.runs.store import folder as files
 from core.runs.store.engine_records import JOB_NODE, JOB_NODE_COUNT, JOB_RENDEZVOUS
 from core.runs.store.process import die_with_parent
-from core.runs.store.state import ENDED, read_state, reconciled_state
+from core.runs.store.reconciliation import reconciled_state
+from core.runs.store.state import ENDED, read_state
 
 MAX_RESTARTS = 5  # per start of the run
 LAUNCHER_PID = "SEGMENTARIUM_LAUNCHER"  # environment variable of the trainers: PID of the launcher

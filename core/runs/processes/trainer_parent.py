@@ -35,7 +35,8 @@ from core.runs.store.engine_records import read_engine, write_engine
 from core.runs.store.gpu_slots import GpuSlot
 from core.runs.store.heartbeat import HEARTBEAT, Heartbeat
 from core.runs.store.process import process_identity
-from core.runs.store.state import RESUMABLE, RunState, read_state, write_reconciled_state, write_state
+from core.runs.store.reconciliation import write_reconciled_state
+from core.runs.store.state import RESUMABLE, RunState, read_state, write_state
 from core.runs.store.stop_file import AT_ONCE, PRUNED, SIGNALLED, STOP, read_stop, write_stop
 
 POLL_S = 0.1

@@ -31,11 +31,12 @@ from core.runs.store import metrics_file, postgres
 from core.runs.store.database import BUSY_TIMEOUT_MS, Database, open_database
 from core.runs.store.database_errors import damaged_index, explain_index, sqlite_damage
 from core.runs.store.metrics_file import MetricRow, finite_or_none
+from core.runs.store.reconciliation import reconciled_state
 from core.runs.store.review_notes import ReviewNote, note_of, notes_folders, read_notes_file, row_of
 from core.runs.store.root_id import read_root_id, renew_root_id, root_id
 from core.runs.store.rows import CHUNK, upsert
 from core.runs.store.schema import METRICS, NOTES, ROOTS, RUNS
-from core.runs.store.state import RunState, reconciled_state
+from core.runs.store.state import RunState
 
 
 @dataclass(frozen=True)

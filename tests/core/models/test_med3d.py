@@ -17,10 +17,11 @@ from core.compute.determinism import deterministic
 from core.config import ModelConfig
 from core.models.build import build_model
 from core.models.med3d import BLOCKS, Med3D, OverlappingMaxPool, ResidualBlock
-from tests.core.models.test_unet3d import image
+from tests.core.models.test_unet3d import image, parameters
 
 # In millions, as MedicalNet's README states them; with the running statistics of batch normalisation.
 STATED = {"10": 14.36, "18": 32.99, "34": 63.31, "50": 46.21}
+LEARNED = {"10": 14_514_466, "18": 33_145_122, "34": 63_454_754, "50": 46_707_234}  # of the network, 1 to 2 classes
 
 
 def med3d(in_channels: int = 1, classes: int = 2, depth: str = "10") -> Med3D:
@@ -86,8 +87,12 @@ def test_encoder_has_the_names_shapes_and_count_of_medicalnet(depth: str) -> Non
         if not name.startswith(("conv_seg.", "classifier."))
     }
     assert encoder == published_shapes(depth)
-    millions = sum(torch.Size(shape).numel() for shape in encoder.values() if shape) / 1e6
-    assert millions == pytest.approx(STATED[depth], abs=0.005)
+    values = {name: torch.Size(shape).numel() for name, shape in encoder.items() if shape}
+    assert sum(values.values()) / 1e6 == pytest.approx(STATED[depth], abs=0.005)
+    learned = sum(n for name, n in values.items() if "running_" not in name)
+    width = 2048 if depth == "50" else 512
+    decoder = (8 * width * 32 + 32) + 2 * 32 + 27 * 32 * 32 + 2 * 32 + (32 * 2 + 2)
+    assert parameters(network) == learned + decoder == LEARNED[depth]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from core.models.blocks import NetworkOutput
 from core.models.build import build_model
 from core.models.resnet3d_vae import EXTRAS, ResNet3DVAE
 from core.training.step import TrainingStep
-from tests.core.models.test_unet3d import image, kernels
+from tests.core.models.test_unet3d import image, kernels, parameters
 from tests.support.peer_packages import monai_or_skip
 
 
@@ -72,6 +72,36 @@ def test_segmentation_equals_monais_segresnet() -> None:
     for mine, other in zip(layers_as_computed(network, x), layers_as_computed(peer, x), strict=True):
         mine.load_state_dict(other.state_dict())
     torch.testing.assert_close(network.eval()(x), peer.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_parameter_count_by_hand_and_by_monais_segresnet() -> None:
+    """The paper states none: its table 1, four modalities to three classes, counted without biases of convolutions
+    that a normalisation follows. The dense layers alone differ, from 16 channels of 10x12x8 cells at 160x192x128."""
+    with torch.device("meta"):
+        network = resnet3d_vae(4, 3)
+
+    def block(width: int) -> int:
+        return 2 * (27 * width * width + 2 * width)
+
+    encoder = 27 * 4 * 32 + block(32)
+    encoder += sum(27 * w // 2 * w + n * block(w) for w, n in ((64, 2), (128, 2), (256, 4)))
+    decoder = sum(2 * w * w + block(w) for w in (128, 64, 32))
+
+    def end(channels: int) -> int:
+        return 2 * 32 + 32 * channels + channels
+
+    def dense(cells: int) -> int:
+        return (16 * cells * 256 + 256) + (128 * 16 * cells + 16 * cells)
+
+    branch = 2 * 256 + 27 * 256 * 16 + (16 * 256 + 256) + decoder + end(4)
+    segmentation = encoder + decoder + end(3)
+    assert parameters(network) == segmentation + branch + dense(4 * 4 * 4) == 20_513_895
+    assert segmentation + branch + dense(10 * 12 * 8) == 26_033_255, "the paper's dense layers"
+    peers = monai_or_skip("monai.networks.nets")
+    with torch.device("meta"):
+        peer = peers.SegResNet(3, 32, 4, 3, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1))
+    assert parameters(peer) == segmentation == 18_798_627
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (9, 5, 12), (16, 8, 8)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from core.losses.dice import dice_loss
 from core.models import resolve
 from core.models.vnet import ResidualStage, VNet
 from tests.core.models.test_unet3d import image, kernels, parameters
+from tests.support.peer_packages import monai_or_skip
 
 
 def vnet(in_channels: int = 2, classes: int = 4, **options: Any) -> VNet:
@@ -34,15 +36,62 @@ def test_default_network_has_the_layers_of_the_paper() -> None:
     assert not any(isinstance(m, (nn.ReLU, nn.LeakyReLU, nn.MaxPool3d)) for m in network.modules())
 
 
-def test_parameter_count_by_hand() -> None:
+Convolutions = Sequence[tuple[int, int, int]]  # channels in and out, how many
+PAPER: Convolutions = ((1, 16, 1), (32, 32, 2), (64, 64, 3), (128, 128, 3), (256, 256, 3),
+                       (256, 256, 3), (128, 128, 3), (64, 64, 2), (32, 32, 1))  # fmt: skip
+OTHER_LIBRARIES: Convolutions = ((1, 16, 1), (32, 32, 1), (64, 64, 2), (128, 128, 3), (256, 256, 2),
+                                 (256, 256, 2), (128, 128, 2), (64, 64, 1), (32, 32, 1))  # fmt: skip
+RESAMPLING = ((16, 32), (32, 64), (64, 128), (128, 256), (256, 128), (256, 64), (128, 32), (64, 16))
+RECEPTIVE_FIELDS = {  # table 1 of the paper, from L-Stage 1 down and up to R-Stage 1, in voxels along each axis
+    "encoder": (5, 22, 72, 172, 372),
+    "decoder": (476, 528, 546, 551),
+}
+
+
+def values(fives: Convolutions, twos: Sequence[tuple[int, int]], per_channel: int) -> int:
+    """Values of the 5x5x5 and of the 2x2x2 convolutions, with ``per_channel`` more for each output channel."""
+    kernels_5 = sum(n * (125 * i * o + per_channel * o) for i, o, n in fives)
+    return kernels_5 + sum(8 * i * o + per_channel * o for i, o in twos)
+
+
+def test_convolutions_of_each_stage_give_the_receptive_fields_of_the_paper() -> None:
+    """The figure of the paper shows the numbers of convolutions; its table 1 decides them."""
     with torch.device("meta"):
         network = vnet(1, 2)
-    fives = [(1, 16, 1), (32, 32, 2), (64, 64, 3), (128, 128, 3), (256, 256, 3)]
-    fives += [(256, 256, 3), (128, 128, 3), (64, 64, 2), (32, 32, 1)]
-    twos = [(16, 32), (32, 64), (64, 128), (128, 256), (256, 128), (256, 64), (128, 32), (64, 16)]
-    # Each convolution has weights and biases, a norm of twice its channels, and one PReLU slope per channel.
-    count = sum(n * (125 * i * o + 4 * o) for i, o, n in fives) + sum(8 * i * o + 4 * o for i, o in twos)
-    assert parameters(network) == count + 32 * 2 + 2
+    seen, step = 1, 1  # receptive field, and distance of two neighbouring outputs, in voxels of the image
+    fields: list[int] = []
+    for kind, _, _, size in kernels(network)[:-1]:
+        if size == 5:
+            seen += 4 * step
+            fields[-1:] = [seen]
+            continue
+        step = step // 2 if kind == "up" else step
+        seen += step
+        step = step if kind == "up" else 2 * step
+        fields.append(seen)
+    assert tuple(fields[:5]) == RECEPTIVE_FIELDS["encoder"]
+    assert tuple(fields[5:]) == RECEPTIVE_FIELDS["decoder"]
+
+
+def test_parameter_count_by_hand() -> None:
+    """The paper states none. Each convolution has weights and a bias, a norm of twice its channels, and one PReLU slope
+    per channel."""
+    with torch.device("meta"):
+        network = vnet(1, 2)
+    assert parameters(network) == values(PAPER, RESAMPLING, 4) + 32 * 2 + 2 == 65_182_226
+
+
+@pytest.mark.slow
+def test_the_45_million_of_other_libraries_are_a_network_with_fewer_convolutions() -> None:
+    """MONAI's has, as MedicalZooPytorch's, six 5x5x5 convolutions fewer and a 5x5x5 one at the end; it has no slopes,
+    and no biases but of the transposed and of the last convolutions."""
+    peers = monai_or_skip("monai.networks.nets")
+    with torch.device("meta"):
+        peer = peers.VNet(spatial_dims=3, in_channels=1, out_channels=2)
+    up_biases = sum(width for below, width in RESAMPLING if width < below)
+    end = 125 * 32 * 2 + 2 * 2 + 2 * 2 + 2
+    assert parameters(peer) == values(OTHER_LIBRARIES, RESAMPLING, 2) + up_biases + end == 45_597_898
+    assert sum(n for _, _, n in PAPER) - sum(n for _, _, n in OTHER_LIBRARIES) == 6
 
 
 def test_several_modalities_reach_the_residual_sum_through_a_1x1x1_convolution() -> None:

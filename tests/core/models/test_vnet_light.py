@@ -6,7 +6,8 @@ import torch
 
 from core.config import ModelConfig
 from core.models.build import build_model
-from tests.core.models.test_unet3d import kernels
+from tests.core.models.test_unet3d import kernels, parameters
+from tests.core.models.test_vnet import values
 
 
 def test_it_has_four_levels_and_fewer_convolutions() -> None:
@@ -24,3 +25,12 @@ def test_it_has_four_levels_and_fewer_convolutions() -> None:
         (conv, 32, 4, 1),
     ]  # fmt: skip
     assert network.divisor == (8, 8, 8)
+
+
+def test_parameter_count_by_hand() -> None:
+    """No paper and no library states one; the layers are those of MedicalZooPytorch's module, counted as for V-Net."""
+    with torch.device("meta"):
+        network = build_model(ModelConfig("vnet_light"), 1, 2)
+    fives = [(1, 16, 1), (32, 32, 1), (64, 64, 2), (128, 128, 3), (128, 128, 2), (64, 64, 1), (32, 32, 1)]
+    twos = [(16, 32), (32, 64), (64, 128), (128, 64), (128, 32), (64, 16)]
+    assert parameters(network) == values(fives, twos, 4) + 32 * 2 + 2 == 12_231_570

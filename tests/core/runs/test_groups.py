@@ -140,7 +140,7 @@ def test_state_and_progress_are_those_of_the_members(tmp_path: Path, config: Tra
 def test_stop_ends_the_waiting_runs_before_the_active_one(
     tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.runs.store.state.is_alive", lambda *_: True)
+    monkeypatch.setattr("core.runs.store.reconciliation.is_alive", lambda *_: True)
     group = groups.submit_folds(tmp_path, config)
     set_state(tmp_path, group.runs[0], "running", attempt=1)
     assert groups.stop_group(tmp_path, group) == [*group.runs[:1], *group.runs[1:]]

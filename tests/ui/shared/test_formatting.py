@@ -46,3 +46,9 @@ def test_times_are_in_the_time_zone_of_the_browser_which_is_named(monkeypatch: p
         monkeypatch.setattr("streamlit.runtime.context.ContextProxy.timezone", zone)
         assert formatting.moment(moment_s) == text
     assert formatting.moment(None) == "–"
+
+
+def test_full_stop_is_added_once() -> None:
+    assert formatting.with_full_stop("it waits") == "it waits."
+    for text in ("", "it waits.", "why?", "so:"):
+        assert formatting.with_full_stop(text) == text

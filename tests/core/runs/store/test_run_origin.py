@@ -27,15 +27,9 @@ from core.runs.store import folder as files
 from core.runs.store import heartbeat
 from core.runs.store.engine_records import ENGINE, JobReport
 from core.runs.store.process import process_identity
+from core.runs.store.reconciliation import INTERRUPTED, listed_state, reconciled_state, write_reconciled_state
 from core.runs.store.run_origin import Origin, is_here
-from core.runs.store.state import (
-    INTERRUPTED,
-    listed_state,
-    read_state,
-    reconciled_state,
-    write_reconciled_state,
-    write_state,
-)
+from core.runs.store.state import read_state, write_state
 from core.runs.store.stop_file import AT_ONCE, SIGNALLED, read_stop, write_stop
 from tests.support.elsewhere import CLUSTER, JOB, OTHER, answer, beat, run_elsewhere, with_job
 from tests.support.watching import supervisor_in_this_process
