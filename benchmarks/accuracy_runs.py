@@ -262,7 +262,7 @@ class Measuring:
             config.with_values({"precision": resolve_precision(config.run.precision, device)}),
             shapes=shapes,
             spacings_mm=spacings_mm,
-            in_channels=len(dataset.modalities),
+            modalities=len(dataset.modalities),
             classes=len(dataset.labels),
             device=device.type,
         )

@@ -303,7 +303,7 @@ def _origins(results: Sequence[Result]) -> list[str]:
     groups: dict[tuple[str, ...], list[Result]] = {}
     for r in results:
         groups.setdefault((r["machine"], *([r["program"]] if "program" in r else [])), []).append(r)
-    texts = []
+    texts = list[str]()
     for key, members in sorted(groups.items(), key=lambda item: -len(item[1])):
         dates = sorted({r["date"] for r in members if "date" in r})
         days = [] if not dates else [dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"]

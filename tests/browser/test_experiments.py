@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -62,7 +63,7 @@ def wait_for_ends(root: Path, ids: Callable[[], tuple[str, ...]], number: int) -
         return runs.get_run(root, known[position]).state
 
     for position in range(number):
-        ended = poll(lambda n=position: state_of(n), lambda state: state and state.state in runs.ENDED, 0.3)
+        ended = poll(partial(state_of, position), lambda state: state and state.state in runs.ENDED, 0.3)
         assert ended is not None and ended.state == "finished", ended
 
 

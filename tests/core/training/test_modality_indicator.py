@@ -83,7 +83,7 @@ def opened(data: Path, layout: Path) -> Dataset:
 @pytest.mark.slow
 def test_training_and_validation_state_missing_and_left_out_modalities(tmp_path: Path, inputs: Inputs) -> None:
     where = write_described_balls(tmp_path, lacking=LACKING)
-    augmented = {"noise": 0.3, "intensity": 1.0, "affine": 0.5, "modality_dropout": 0.4}
+    augmented: dict[str, Any] = {"noise": 0.3, "intensity": 1.0, "affine": 0.5, "modality_dropout": 0.4}
     events: list[Event] = []
     train(tmp_path / "run", config_of(*where, **augmented), events.append)
     notes = [event.text for event in events if isinstance(event, Note)]
@@ -100,7 +100,7 @@ def test_training_and_validation_state_missing_and_left_out_modalities(tmp_path:
 @pytest.mark.slow
 def test_a_missing_image_stays_zero_and_is_stated_without_dropout(tmp_path: Path, inputs: Inputs) -> None:
     where = write_described_balls(tmp_path, lacking=[*LACKING, (2, "T2"), (3, "T2"), (5, "T2")])
-    values = {"samples_val": 0, "whole_every": 0, "sub_volume": (8, 8, 8)}
+    values: dict[str, Any] = {"samples_val": 0, "whole_every": 0, "sub_volume": (8, 8, 8)}
     train(tmp_path / "run", config_of(*where, noise=0.5, intensity=1.0, **values))
     lacking_t1 = [channels for channels, stated in inputs.training if stated == [0.0, 1.0]]
     assert len(lacking_t1) == 4 and len(inputs.training) == 16, "p4 is one of four training subjects"
