@@ -33,7 +33,8 @@ def content_box(image: np.ndarray, label: np.ndarray | None = None) -> Box:
 
 
 def present_channels(image: Iterable[Any]) -> tuple[bool, ...]:
-    """Which channels of a whole image have a voxel that is not 0: those of modalities that the case has an image of.
+    """Which channels of a whole image have a voxel that is not 0, also one that is not finite: those of modalities that
+    the case has an image of.
 
     It looks at slices from the middle outwards and stops at the first such voxel, so that little is read of an image
     that is mapped from disk.
@@ -47,7 +48,7 @@ def present_channels(image: Iterable[Any]) -> tuple[bool, ...]:
 
 def _has_content(channel: Any) -> bool:
     starts = sorted(range(0, len(channel), SLAB), key=lambda start: abs(2 * start + SLAB - len(channel)))
-    return any(bool((abs(channel[start : start + SLAB]) > LEAST).any()) for start in starts)
+    return not all(bool((abs(channel[start : start + SLAB]) <= LEAST).all()) for start in starts)  # NaN is not 0
 
 
 def embed(values: np.ndarray, box: Box, around: np.ndarray) -> np.ndarray:

@@ -171,10 +171,10 @@ def test_own_data_are_read_in_the_layout_of_training_and_other_classes_are_no_re
     run = untrained_run(
         checkpoints, "described", ("T1", "T2"), config={"layout": str(layout)}, dataset={"path": str(data)}
     )
+    make_nnunet(tmp_path / "other", 1)
     app = open_page("review", model=run)
     assert not app.error and component_data(app, "grid")["layers"].keys() == {"truth"}
     assert not any("no reference" in warning.value for warning in app.warning)
-    make_nnunet(tmp_path / "other", 1)
     app = open_page("review", model=run, data="other")
     assert "do not have bright, dark: there is no reference" in "".join(w.value for w in app.warning)
     assert not component_data(app, "grid")["layers"]

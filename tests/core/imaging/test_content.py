@@ -40,6 +40,17 @@ def test_a_channel_is_present_where_any_voxel_is_not_zero(kind: Any) -> None:
     assert present_channels(read) == (True, True, True, False)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_a_channel_whose_only_values_are_not_finite_is_present_and_not_taken_for_0(
+    value: float, as_tensor: bool
+) -> None:
+    image = np.zeros((2, 9, 4, 4), np.float32)
+    image[0, 1, 2, 3] = value
+    read = torch.from_numpy(image) if as_tensor else image
+    assert present_channels(read) == (True, False)
+
+
 def test_what_half_precision_rounds_to_zero_is_not_present() -> None:
     image = np.full((2, 3, 3, 3), 2.9e-8, np.float32)
     image[1] = 3.1e-8
