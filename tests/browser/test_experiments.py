@@ -79,6 +79,7 @@ def nothing_trains_afterwards(server: Server) -> Iterator[None]:
 
 
 @pytest.mark.long(180)
+@pytest.mark.timeout(1800)  # four trainings on a busy machine
 def test_all_folds_refit_and_the_folds_as_one_model(server: Server, page: Page) -> None:
     data, root = data_set(server, "balls-folds"), server.checkpoints
     open_train(server, page, data, "cross")
