@@ -4,7 +4,7 @@ Review, Predict and Quiz, postprocessing, and a search."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -18,15 +18,16 @@ from core.formatting import format_score
 from core.runs import groups
 from core.runs.group_scores import cross_validation
 from core.runs.store.folder import STATE
-from core.runs.store.groups import read_group
+from core.runs.store.groups import read_group, read_groups
 from tests.browser.conftest import Server
-from tests.support.background_jobs import poll
 from tests.support.balls import CLASSES, write_balls
 from tests.support.viewers import coloured_pixels, pane, wait_until_ready
+from tests.support.watching import wait_until
 
 pytestmark = pytest.mark.browser
 
 MINUTE_MS = 60_000
+RUN_TIMEOUT_S = 600.0  # of a run of some seconds, on a busy machine
 FEW_STEPS = (
     "epochs~6~minutes~0~samples_train~16~samples_val~2~batch_size~2~sub_volume~16,16,16~whole_every~3~folds~3~"
     "device~cpu~threads~1~channels~8,16~learning_rate~0.01"
@@ -56,18 +57,29 @@ def in_address(page: Page, name: str) -> str:
 def wait_for_ends(root: Path, ids: Callable[[], tuple[str, ...]], number: int) -> None:
     """Wait until so many runs, one after another, exist and have ended well."""
 
-    def state_of(position: int) -> runs.RunState | None:
+    def ended_state(position: int) -> runs.RunState | None:
         known = ids()
         if len(known) <= position or not (root / known[position] / STATE).is_file():
             return None  # a group names its runs before they are made
-        return runs.get_run(root, known[position]).state
+        state = runs.get_run(root, known[position]).state
+        return state if state.state in runs.ENDED else None
 
     for position in range(number):
-        ended = poll(partial(state_of, position), lambda state: state and state.state in runs.ENDED, 0.3)
-        assert ended is not None and ended.state == "finished", ended
+        ended = wait_until(partial(ended_state, position), RUN_TIMEOUT_S, 0.3)
+        assert ended.state == "finished", ended
+
+
+@pytest.fixture(autouse=True)
+def nothing_trains_afterwards(server: Server) -> Iterator[None]:
+    """A test that fails leaves no runs that train or wait."""
+    yield
+    for group in read_groups(server.checkpoints):
+        if any(run.state.state not in runs.ENDED for run in groups.summarise(server.checkpoints, group).runs):
+            groups.stop_group(server.checkpoints, group)
 
 
 @pytest.mark.long(180)
+@pytest.mark.timeout(1800)  # four trainings on a busy machine
 def test_all_folds_refit_and_the_folds_as_one_model(server: Server, page: Page) -> None:
     data, root = data_set(server, "balls-folds"), server.checkpoints
     open_train(server, page, data, "cross")
