@@ -9,6 +9,7 @@ import streamlit as st
 
 from ui.review.figures import Layout, Traces
 
+CLEAR = "rgba(0,0,0,0)"  # of plots that share an axis plotly draws the background, in another colour than the page's
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 
 DESCRIPTIONS = {  # for screen readers
@@ -44,11 +45,12 @@ def show_chart(figure: tuple[Traces, Layout], name: str, open_case: OpenCase | N
                 return
 
     traces, layout = figure
+    drawn = Figure(traces, {**layout, "plot_bgcolor": CLEAR})
     if open_case is None:
-        st.plotly_chart(Figure(traces, layout), key=key, config=CONFIG, alt=DESCRIPTIONS[name])
+        st.plotly_chart(drawn, key=key, config=CONFIG, alt=DESCRIPTIONS[name])
     else:
         st.plotly_chart(
-            Figure(traces, layout),
+            drawn,
             key=key,
             config=CONFIG,
             on_select=clicked,
