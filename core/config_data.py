@@ -57,7 +57,7 @@ class DataConfig(Checked):
     modality_indicator: bool = option(
         False,
         "Tell the network which images exist",
-        "an input channel more for each modality: 1 where there is an image of it, 0 where it is missing or left out; "
+        "one more input channel per modality: 1 where there is an image of it, 0 where it is missing or left out; "
         "for networks that are to work without some of them",
     )
     force: bool = option(

@@ -30,11 +30,7 @@ from core.compute.convolution_workspace import TracedConvolution, backward_bytes
 MAX_REAL_VALUES = 65_536  # of a tensor that keeps its values while a network is built; larger ones have none
 # Heap of a CPU process per byte in use at the peak, as measured. glibc keeps freed blocks (core.compute.allocator), but
 # torch requests aligned ones, for which a freed block of the same size is often too small.
-HEAP_PER_BYTE = {
-    "fp32": 1.55,
-    "bf16": 1.75,
-    "fp16": 1.75,
-}  # in training, by precision; more copies with half of the bytes
+HEAP_PER_BYTE = {"fp32": 1.55, "bf16": 1.75, "fp16": 1.75}  # in training; more copies with half of the bytes
 HEAP_PER_BYTE_OF_INFERENCE = 1.5
 HEAP_BASE = 8_000_000  # bytes
 

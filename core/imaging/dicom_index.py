@@ -63,7 +63,7 @@ class DicomSeries:
 
     @property
     def title(self) -> str:
-        """What tells a person which series of a folder it is."""
+        """Modality, number, description and number of slices, for lists."""
         name = " ".join(t for t in (self.modality, str(self.number or ""), self.description) if t)
         return f"{name or 'series'} · {format_count(self.slices, 'slice')}"
 

@@ -65,7 +65,7 @@ class ImageGrid:
 
     @property
     def name(self) -> str:
-        """What tells a person which series it is."""
+        """Description, folder, shape and a file of the series, for messages."""
         first = self.placed.planes[0][0]
         title = f"{first.description!r} " if first.description else ""
         return f"{title}in {self.folder} ({format_size(self.shape)} voxels, such as {first.file.name})"
@@ -162,9 +162,9 @@ def _choose(
         )
     if not _have_same_voxels(fitting):
         raise VolumeError(
-            f"{file}: expected frames or contours that state their images, or lie on one series only, got none stated, "
-            f"and {_names(fitting)}, on which they lie: it is open to which it belongs; export it again with "
-            "references, or leave only the series that is meant in these folders"
+            f"{file}: expected frames or contours that state their images, or lie on one series only; they state none, "
+            f"and lie on {_names(fitting)}, so the series is ambiguous; export the file again with references, or "
+            "leave only its series in these folders"
         )
     return fitting[0]
 

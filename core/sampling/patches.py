@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -78,30 +78,12 @@ class Subjects(Protocol):
         """Release files."""
 
 
-class PresentChannels:
-    """Which channels of each subject have an image, found when a subject is first asked for.
-
-    Parameters
-    ----------
-    images : sequence of ndarray or Tensor, shape (channel, i, j, k).
-    """
-
-    def __init__(self, images: Sequence[Any]) -> None:
-        self._images = images
-        self._known: dict[int, tuple[bool, ...]] = {}
-
-    def __call__(self, index: int) -> tuple[bool, ...]:
-        if index not in self._known:
-            self._known[index] = present_channels(self._images[index])
-        return self._known[index]
-
-
 class ResidentSubjects:
     """Subjects that are kept on the training device: images in half precision, labels as uint8."""
 
     def __init__(self, subjects: Sequence[TrainingSubject], device: torch.device) -> None:
         self.ids = [s.id for s in subjects]
-        self.present = PresentChannels([s.image for s in subjects])  # on the host: nothing waits for the device
+        self._present = [present_channels(s.image) for s in subjects]  # on the host: nothing waits for the device
         self.images = [torch.from_numpy(to_float16(s.image)).to(device) for s in subjects]
         self.labels = [torch.from_numpy(np.ascontiguousarray(s.label)).to(device) for s in subjects]
         self.device = device
@@ -122,6 +104,9 @@ class ResidentSubjects:
 
     def label(self, index: int) -> Tensor:
         return self.labels[index]
+
+    def present(self, index: int) -> tuple[bool, ...]:
+        return self._present[index]
 
     def crop(self, locations: Sequence[PatchLocation], size: Size3) -> Batch:
         images = crop_patches(self.images, locations, size, torch.float32)

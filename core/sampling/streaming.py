@@ -25,8 +25,9 @@ from torch import Tensor
 from core.compute.threads import single_threaded_pool
 from core.errors import DeviceError
 from core.formatting import format_bytes
+from core.imaging.content import present_channels
 from core.imaging.normalise import to_float16
-from core.sampling.patches import Batch, PatchLocation, PresentChannels, ResidentSubjects, Subjects, crop_patches
+from core.sampling.patches import Batch, PatchLocation, ResidentSubjects, Subjects, crop_patches
 from core.types import Size3, TrainingSubject
 
 Item = TypeVar("Item")
@@ -130,7 +131,7 @@ class StreamedSubjects:
             images.append(_as_tensor(stored.image))
             labels.append(_as_tensor(stored.label))
         self._images, self._labels = images, labels
-        self.present = PresentChannels(images)
+        self._present: dict[int, tuple[bool, ...]] = {}  # of the subjects that were asked for
         self.stored_bytes = sum(t.numel() * t.element_size() for t in (*images, *labels))
 
     def __len__(self) -> int:
@@ -149,6 +150,11 @@ class StreamedSubjects:
 
     def label(self, index: int) -> Tensor:
         return self._to_device(self._labels[index])
+
+    def present(self, index: int) -> tuple[bool, ...]:
+        if index not in self._present:
+            self._present[index] = present_channels(self._images[index])
+        return self._present[index]
 
     def crop(self, locations: Sequence[PatchLocation], size: Size3) -> Batch:
         copies = self.device.type != "cpu"

@@ -73,7 +73,7 @@ def _help(kind: MapKind) -> str:
             f"pre-activation of {kind.choice} in the last layer, averaged over tiles and mirrored passes: the input of "
             f"the softmax, or of the sigmoid of regions, so differences between classes count; 0 has no colour, the "
             f"brightest are from ±{kind.shown_high:.4g} on, and values beyond "
-            f"±{kind.high:.4g} are not told apart, in all cases"
+            f"±{kind.high:.4g} are shown as those, in all cases"
         )
     if kind.group == PROBABILITY:
         return f"probability that the model gives {kind.choice}"

@@ -135,8 +135,8 @@ class FoundFiles:
 
         Of several the one that has all images that it refers to; where that does not decide it, the one as which its
         reader takes it, if a file is given. Where that is refused, the one that has most of the images, then one with
-        its frame of reference, then the first that it names; whoever reads the label map gets the error. Of a file that
-        names no series and no images, the only series of its study.
+        its frame of reference, then the first that it names; the error is raised when the label map is read. Of a file
+        that names no series and no images, the only series of its study.
         """
         named = [self.series[uid] for uid in label.series if uid in self.series]
         if not label.series and not label.images:

@@ -28,7 +28,7 @@ def moved(slices: float) -> np.ndarray:
 
 
 def mask_of(slices: int) -> np.ndarray:
-    """Voxels of a segment: their number tells the slices apart."""
+    """Voxels of a segment, a different number in each slice."""
     mask = np.zeros((*SHAPE[:2], slices), bool)
     for k in range(slices):
         mask[1:3, 1 : 3 + k, k] = True
@@ -137,10 +137,10 @@ def test_segments_on_two_series_are_refused_with_their_names(tmp_path: Path) -> 
     write_two(tmp_path / "d")
     message = refused(write_seg(tmp_path / "d" / "seg.dcm", {"liver": MASK}, AFFINE, options=refers_to(A, B)))
     assert f"'short' in {tmp_path / 'd' / 'a'} (5x6x4 voxels" in message and "'long' in" in message
-    assert "it is open to which it belongs" in message
+    assert "the series is ambiguous" in message
     contours = write_rtstruct(tmp_path / "d" / "rt.dcm", {"liver": contours_of(MASK, AFFINE)}, change=names_both())
     message = refused(contours, read_contours)
-    assert "'short' in" in message and "'long' in" in message and "open to which it belongs" in message
+    assert "'short' in" in message and "'long' in" in message and "the series is ambiguous" in message
 
 
 def test_series_with_the_same_voxels_are_as_good_as_each_other(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_the_same_positions_in_other_coordinates_are_not_the_same_voxels(tmp_pat
         del header.FrameOfReferenceUID
 
     file = write_seg(tmp_path / "d" / "seg.dcm", {"liver": MASK}, AFFINE, options=SegOptions(change=change))
-    assert "open to which it belongs" in refused(file)
+    assert "the series is ambiguous" in refused(file)
     stated = write_seg(tmp_path / "d" / "2" / "seg.dcm", {"liver": MASK}, AFFINE, options=options)
     assert read_segmentation(stated, lambda nbytes: None)[0].segments.series == A  # type: ignore[union-attr]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -29,6 +30,14 @@ def subject(shape: Size3, label: np.ndarray | None = None, seed: int = 0, channe
 
 def on_cpu(*subjects: TrainingSubject) -> ResidentSubjects:
     return ResidentSubjects(subjects, torch.device("cpu"))
+
+
+def test_resident_subjects_keep_no_image_in_single_precision() -> None:
+    given = subject((6, 5, 4))
+    image = weakref.ref(given.image)
+    resident = on_cpu(given)
+    del given
+    assert image() is None and resident.present(0) == (True, True)
 
 
 def by_numpy(volume: np.ndarray, start: VoxelIndex, size: Size3) -> np.ndarray:
