@@ -7,6 +7,8 @@ import streamlit as st
 from ui.server.memory import return_freed_memory
 from ui.server.middleware import middleware
 from ui.server.routes import routes
+from ui.server.script_runs import run_in_order
 
 return_freed_memory()
+run_in_order()
 app = st.App("ui/shell.py", routes=routes(), middleware=middleware())
