@@ -21,7 +21,6 @@ from core.runs.kept_surfaces import keep_surfaces, write_meshes
 from core.strict_json import dumps
 
 HELP = "make the surfaces of the classes of a case, with signed distances, and write them as STL, PLY or a picture"
-VOLUME_TOLERANCE = 0.1  # relative difference of the volumes of mesh and voxels that is reported
 SIDE_NAMES = {"truth": "reference", "prediction": "prediction"}
 
 
@@ -93,7 +92,7 @@ def _described(found: CaseSurfaces) -> list[dict[str, Any]]:
             "name": found.structures[s.structure].name,
             "side": SIDE_NAMES[s.side],
             "volume_ml": s.volume_ml,
-            "mesh_ml": s.mesh.volume_mm3 / 1000,
+            "mesh_ml": s.mesh_ml,
             "vertices": len(s.mesh.vertices),
             "faces": len(s.mesh.faces),
             "mean_distance_mm": _mean(s),
@@ -129,11 +128,10 @@ def _remarks(subject: str, found: CaseSurfaces) -> Iterator[str]:
             yield f"{name}: made from blocks of {s.coarsening} x {s.coarsening} x {s.coarsening} voxels, as it is large"
         if s.left_out:
             yield f"{name}: without its {s.left_out} smallest parts, as there are too many"
-        mesh_ml = s.mesh.volume_mm3 / 1000
-        if abs(mesh_ml - s.volume_ml) > VOLUME_TOLERANCE * s.volume_ml and not s.left_out:
+        if s.volume_differs:
             yield (
-                f"{name}: the surface encloses {mesh_ml:.3g} ml, the voxels have {s.volume_ml:.3g} ml: its corners are "
-                "cut, which counts where it is only a few voxels wide"
+                f"{name}: the surface encloses {s.mesh_ml:.3g} ml, the voxels have {s.volume_ml:.3g} ml: its corners "
+                "are cut, which counts where it is rugged or only a few voxels wide"
             )
 
 

@@ -155,7 +155,8 @@ def _encode_surface(surface: Surface, arrays: list[bytes]) -> dict[str, Any]:
         "mean_distance_mm": float(known.mean()) if len(known) else None,
         "largest_distance_mm": float(known.max()) if len(known) else None,
         "volume_ml": surface.volume_ml,
-        "mesh_ml": mesh.volume_mm3 / 1000,
+        "mesh_ml": surface.mesh_ml,
+        "volume_differs": surface.volume_differs,
         "coarsening": surface.coarsening,
         "left_out": surface.left_out,
     }

@@ -21,6 +21,7 @@ from core.regions import RegionSpace
 SIDES = ("truth", "prediction")
 FACES, MIN_FACES = 40_000, 2_000  # of one surface
 ALL_FACES = 320_000  # of all surfaces of a case: what a browser turns fluently
+VOLUME_TOLERANCE = 0.1  # relative difference of the volumes of mesh and voxels that is reported
 
 # Of signed distances: inside the other surface, on it, outside; safe for colour-blind readers.
 DISTANCE_COLOURS = ("#2166ac", "#f3f3f1", "#b2182b")
@@ -70,6 +71,17 @@ class Surface:
     volume_ml: float
     coarsening: int = 1
     left_out: int = 0
+
+    @property
+    def mesh_ml(self) -> float:
+        """Volume that the mesh encloses."""
+        return self.mesh.volume_mm3 / 1000
+
+    @property
+    def volume_differs(self) -> bool:
+        """Whether the mesh encloses another volume than the voxels have although no part is left out: it is rugged, or
+        only a few voxels wide."""
+        return not self.left_out and abs(self.mesh_ml - self.volume_ml) > VOLUME_TOLERANCE * self.volume_ml
 
 
 @dataclass(frozen=True)

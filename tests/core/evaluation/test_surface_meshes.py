@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from core.datasets import LoadedSubject
+from core.evaluation import surface_meshes
 from core.evaluation.compared_subject import ComparedSubject
 from core.evaluation.surface_file import MAGIC, POSITIONS, STEP_MM, SurfaceFileError, decode, encode, read_header
 from core.evaluation.surface_meshes import CaseSurfaces, case_surfaces, faces_per_surface, structures_of
@@ -52,7 +53,7 @@ def test_distances_are_positive_where_a_surface_lies_outside_of_the_other() -> N
         3, abs=0.4
     )
     assert outer.volume_ml == pytest.approx(prediction.sum() * 2 / 1000)
-    assert outer.mesh.volume_mm3 / 1000 == pytest.approx(outer.volume_ml, rel=0.02)
+    assert outer.mesh_ml == pytest.approx(outer.volume_ml, rel=0.02) and not outer.volume_differs
     assert seen[0] == (0, 3) and seen[-1] == (3, 3)
 
 
@@ -66,6 +67,16 @@ def test_a_class_of_one_side_only_has_no_distances_and_an_empty_case_no_surface(
     nothing = made(case(np.zeros_like(truth), np.zeros_like(truth), affine))
     assert nothing.surfaces == ()
     assert decode(encode(nothing, "k", surface_picture(nothing))).surfaces.surfaces == ()
+
+
+def test_a_surface_that_encloses_another_volume_than_its_voxels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surface_meshes, "FACES", 1000)
+    specks = (np.random.default_rng(0).random((20, 20, 20)) < 0.3).astype(np.uint8)
+    found = made(case(None, specks, np.eye(4)))
+    (surface,) = found.surfaces
+    assert surface.volume_differs and surface.mesh_ml < 0.9 * surface.volume_ml
+    header, _, _ = read_header(encode(found, "key", b""))
+    assert header["surfaces"][0]["volume_differs"]
 
 
 def test_regions_are_unions_of_their_classes() -> None:

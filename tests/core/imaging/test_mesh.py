@@ -102,11 +102,13 @@ def test_the_smallest_of_too_many_parts_are_left_out_and_counted() -> None:
     assert (np.linalg.norm(made.mesh.vertices - [0.5, 0, 0], axis=1) < 1.1).any(), "the largest stays"
 
 
-def test_a_surface_that_decimation_would_ruin_keeps_more_faces() -> None:
+def test_a_surface_that_decimation_would_ruin_keeps_more_faces_but_not_all() -> None:
+    """Specks all over the volume, as of a network that has learned little: all faces are too many for a browser."""
     mask = np.random.default_rng(0).random((20, 20, 20)) < 0.4
     made = mesh_of_mask(mask, np.eye(4), 1000)
-    assert made is not None
-    assert made.mesh.volume_mm3 == pytest.approx(made.full.volume_mm3, rel=0.03)
+    assert made is not None and made.mesh.is_closed
+    assert len(made.full.faces) > 20_000 and 2_000 < len(made.mesh.faces) <= 4_000
+    assert made.mesh.volume_mm3 == pytest.approx(made.full.volume_mm3, rel=0.1)
 
 
 def test_a_huge_surface_is_made_of_blocks_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
