@@ -116,15 +116,15 @@ class CaseGroups:
 
     Attributes
     ----------
-    cases : dict. Image names, one per modality in the network's order, by the name of the case.
+    cases : dict. Image names by modality, in the network's order, by the name of the case.
     incomplete : dict. Modalities that are missing or given twice, by the name of the case.
     """
 
-    cases: dict[str, tuple[str, ...]]
+    cases: dict[str, dict[str, str]]
     incomplete: dict[str, tuple[str, ...]]
 
 
-def group_cases(refs: Mapping[str, ImageRef], modalities: Sequence[str]) -> CaseGroups:
+def group_cases(refs: Mapping[str, ImageRef], modalities: Sequence[str], may_lack: bool = False) -> CaseGroups:
     """Group images into cases: those whose file names differ only in the name of a modality belong together.
 
     For one modality each image is a case; where some name the modality, those alone. Images that are one of several
@@ -134,25 +134,29 @@ def group_cases(refs: Mapping[str, ImageRef], modalities: Sequence[str]) -> Case
     ----------
     refs : mapping. Images by name.
     modalities : sequence of str. Modalities of the network, in order.
+    may_lack : bool. Whether cases without an image of each modality are complete: where there are images of one
+        modality in several of them, so that they cannot be one subject whose names differ.
     """
     images_per_file = Counter(ref.path for ref in refs.values())
     single = {name: ref for name, ref in refs.items() if images_per_file[ref.path] == 1}
     named = {name: modalities_in_filename(ref.path, modalities) for name, ref in single.items()}
     if len(modalities) == 1:
         chosen = [name for name in single if named[name]] or list(single)
-        return CaseGroups({image_stem(name): (name,) for name in chosen}, {})
+        return CaseGroups({image_stem(name): {modalities[0]: name} for name in chosen}, {})
     groups: dict[str, dict[str, list[str]]] = {}
     for name, found in named.items():
         if len(found) == 1:
             group = groups.setdefault(_without_modality(image_stem(single[name].path.name), found[0]), {})
             group.setdefault(found[0], []).append(name)
+    counts = Counter(modality for images in groups.values() for modality in images)
+    allowed = (0, 1) if may_lack and any(count > 1 for count in counts.values()) else (1,)
     cases, incomplete = {}, {}
     for case, images in groups.items():
-        wrong = tuple(m for m in modalities if len(images.get(m, ())) != 1)
+        wrong = tuple(m for m in modalities if len(images.get(m, ())) not in allowed)
         if wrong:
             incomplete[case] = wrong
         else:
-            cases[case] = tuple(images[m][0] for m in modalities)
+            cases[case] = {m: images[m][0] for m in modalities if m in images}
     return CaseGroups(cases, incomplete)
 
 

@@ -223,8 +223,6 @@ def test_ambiguous_images_are_assigned_by_the_user(checkpoints: Path, own_data: 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_child_processes")
-@pytest.mark.slow
-@pytest.mark.usefixtures("no_child_processes")
 def test_a_modality_may_be_missing_where_the_model_learned_it(checkpoints: Path, own_data: Path) -> None:
     untrained_run(checkpoints, "lacking", ("T1", "T2"), config={"modality_dropout": 0.3, "modality_indicator": True})
     scan = write_nifti(own_data / "s_T2.nii", balls(54)[0][0], AFFINE)
@@ -256,6 +254,24 @@ def test_subjects_without_a_modality_are_cases_where_the_model_learned_it(checkp
     assert {name: (r.modalities, r.without) for name, r in started.items() if r is not None} == {
         "subject-1": (("T2",), ("T1",)),
         "subject-2": (("T1", "T2"), ()),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_child_processes")
+def test_files_of_subjects_without_a_modality_are_cases_where_the_model_learned_it(
+    checkpoints: Path, own_data: Path
+) -> None:
+    untrained_run(checkpoints, "lacking", ("T1", "T2"), config={"modality_dropout": 0.3})
+    names = ["sub-1_T1w.nii", "sub-1_T2w.nii", "sub-2_T2w.nii"]
+    app = from_files(open_page("predict"), *(write_nifti(own_data / name, balls(56)[0][0], AFFINE) for name in names))
+    assert "2 cases: sub-1, sub-2" in texts(app) and "sub-2 without T1." in texts(app)
+    assert "Left out" not in texts(app)
+    click(app, "Segment 2 cases")
+    started = {name: segmentations.read(id) for name, id in batches.read(result_of(app)).items()}
+    assert {name: (r.modalities, r.without) for name, r in started.items() if r is not None} == {
+        "sub-1": (("T1", "T2"), ()),
+        "sub-2": (("T2",), ("T1",)),
     }
 
 

@@ -92,18 +92,23 @@ def _cases_of_subjects(
 
 
 def _cases_of_files(refs: Mapping[str, ImageRef], modalities: tuple[str, ...], may_lack: bool) -> tuple[Case, ...]:
-    groups = group_cases(refs, modalities)
+    groups = group_cases(refs, modalities, may_lack)
     if len(groups.cases) < 2:
         images = assign_modalities(refs, modalities, may_lack) if refs else None
         return (Case(next(iter(groups.cases), "the subject"), images),) if images else ()
     st.caption(f"{len(groups.cases)} cases: {formatting.plain(format_list(list(groups.cases)))}")
-    used = {name for names in groups.cases.values() for name in names}
+    cases = tuple(Case(case, {m: refs[name] for m, name in names.items()}) for case, names in groups.cases.items())
+    lacking = [
+        f"{case.name} without {' and '.join(missing)}" for case in cases if (missing := case.without(modalities))
+    ]
+    if lacking:
+        st.caption(formatting.plain(f"{format_list(lacking)}."))
+    used = {name for names in groups.cases.values() for name in names.values()}
     if unused := [name for name in refs if name not in used]:
         reasons = [f"{case} needs one {' and one '.join(wrong)}" for case, wrong in groups.incomplete.items()]
         why = f" ({format_list(reasons)})" if reasons else ""
         st.warning(f"Left out: {formatting.plain(format_list(unused) + why)}.", icon=":material/warning:")
-    image_of = {case: dict(zip(modalities, names, strict=True)) for case, names in groups.cases.items()}
-    return tuple(Case(case, {m: refs[name] for m, name in names.items()}) for case, names in image_of.items())
+    return cases
 
 
 def assign_modalities(

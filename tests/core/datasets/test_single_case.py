@@ -155,13 +155,29 @@ def test_images_are_grouped_into_cases_by_names_without_the_modality() -> None:
     names = ["a_T1w.nii", "T2_a.nii", "b-T1.nii.gz", "b-T2.nii.gz", "c_T1.nii", "other.nii"]
     refs = {name: ImageRef(Path(name)) for name in names}
     groups = group_cases(refs, ("T2", "T1"))
-    assert groups.cases == {"a": ("T2_a.nii", "a_T1w.nii"), "b": ("b-T2.nii.gz", "b-T1.nii.gz")}
+    complete = {"a": {"T2": "T2_a.nii", "T1": "a_T1w.nii"}, "b": {"T2": "b-T2.nii.gz", "T1": "b-T1.nii.gz"}}
+    assert groups.cases == complete
     assert groups.incomplete == {"c": ("T2",)}
     assert list(group_cases(refs, ("T1",)).cases) == ["a_T1w", "b-T1", "c_T1"], "those that name the modality"
     unnamed = {name: ImageRef(Path(name)) for name in ("x.nii", "y.nii.gz")}
-    assert group_cases(unnamed, ("CT",)).cases == {"x": ("x.nii",), "y": ("y.nii.gz",)}
+    assert group_cases(unnamed, ("CT",)).cases == {"x": {"CT": "x.nii"}, "y": {"CT": "y.nii.gz"}}
     channels = {f"all, channel {n}": ImageRef(Path("all.nii"), n) for n in (0, 1)}
     assert group_cases(channels, ("CT",)).cases == {}
+
+
+def test_cases_may_lack_a_modality_where_they_cannot_be_one_subject() -> None:
+    def grouped(*names: str) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...]]]:
+        groups = group_cases({name: ImageRef(Path(name)) for name in names}, ("T1", "T2"), may_lack=True)
+        return groups.cases, groups.incomplete
+
+    assert grouped("a_T1.nii", "a_T2.nii", "b_T1.nii") == (
+        {"a": {"T1": "a_T1.nii", "T2": "a_T2.nii"}, "b": {"T1": "b_T1.nii"}},
+        {},
+    )
+    assert grouped("a_T2.nii", "b_T2.nii")[0] == {"a": {"T2": "a_T2.nii"}, "b": {"T2": "b_T2.nii"}}
+    assert grouped("scan 3_T1.nii", "scan 4_T2.nii") == ({}, {"scan 3": ("T2",), "scan 4": ("T1",)}), "of one subject?"
+    twice = grouped("a_T1.nii", "a_T1w.nii", "b_T1.nii", "c_T1.nii")
+    assert twice == ({"b": {"T1": "b_T1.nii"}, "c": {"T1": "c_T1.nii"}}, {"a": ("T1",)})
 
 
 def test_a_modality_without_an_image_is_zero_and_named(tmp_path: Path) -> None:
