@@ -9,7 +9,6 @@ has ended.
 
 from __future__ import annotations
 
-import threading
 from weakref import WeakValueDictionary
 
 from streamlit.runtime import app_session
@@ -17,21 +16,22 @@ from streamlit.runtime.scriptrunner import ScriptRunner
 
 # A run that computes does not hold up the next page for longer. What follows the end of a run takes milliseconds.
 WAIT_S = 0.5
-_threads: WeakValueDictionary[str, threading.Thread] = WeakValueDictionary()  # latest one by session
+_latest: WeakValueDictionary[str, OrderedScriptRunner] = WeakValueDictionary()  # by session
 
 
 class OrderedScriptRunner(ScriptRunner):
     """A script runner that waits for the thread of the one before it in its session, for ``WAIT_S`` at most."""
 
     def start(self) -> None:
-        self._previous = _threads.get(self._session_id)
+        previous = _latest.get(self._session_id)
+        self._earlier_thread = None if previous is None else previous._script_thread
+        _latest[self._session_id] = self
         super().start()
-        if self._script_thread is not None:
-            _threads[self._session_id] = self._script_thread
 
     def _run_script_thread(self) -> None:
-        if self._previous is not None:
-            self._previous.join(WAIT_S)
+        if self._earlier_thread is not None:
+            self._earlier_thread.join(WAIT_S)
+            self._earlier_thread = None
         super()._run_script_thread()
 
 

@@ -112,9 +112,11 @@ def test_page_that_was_left_while_it_was_about_to_rerun_does_not_take_the_place_
 
 def test_run_that_computes_holds_the_next_page_up_for_a_moment_only(session: Session) -> None:
     computes = threading.Event()
-    thread = threading.Thread(target=computes.wait)
-    thread.start()
-    script_runs._threads[str(session.script)] = thread
+    left = session.runner(OrderedScriptRunner, "", "case=7")
+    left.on_event.connect(
+        lambda _, event, **rest: event == ScriptRunnerEvent.SCRIPT_STARTED and computes.wait(), weak=False
+    )
+    left.start()
     try:
         asked = session.runner(OrderedScriptRunner, calc_hash("asked"), "data=balls")
         asked.start()
@@ -123,7 +125,8 @@ def test_run_that_computes_holds_the_next_page_up_for_a_moment_only(session: Ses
         assert session.state["shown"] == [("asked", {"data": "balls"})]
     finally:
         computes.set()
-        thread.join()
+        assert left._script_thread is not None
+        left._script_thread.join(60)
 
 
 def test_sessions_of_the_app_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
