@@ -47,6 +47,7 @@ EPOCHS = 60
 PER_GROUP = 5  # folds of a group; every tenth run begins one
 ENDS = ("finished", "finished", "finished", "stopped", "failed", "crashed")
 REPEATS = 5
+COMPLETE = "[data-testid=stApp][data-test-script-state=notRunning]"  # present while no script of the page runs
 OPEN_S = 10.0  # for which the page stays open
 Seconds = tuple[float, float]  # elapsed, and of the processor
 
@@ -166,9 +167,11 @@ class Opening:
         return timed(self._open, self._processor_s)
 
     def by_click(self) -> Seconds:
-        """Seconds from a click in the navigation of another page."""
+        """Seconds from a click in the navigation of another page, which is complete."""
         self._page.goto(f"{self._url}/learn")
         self._page.get_by_role("heading").first.wait_for(timeout=120_000)
+        self._page.wait_for_timeout(1000)  # a part of it may not have begun to run
+        self._page.wait_for_selector(COMPLETE, timeout=120_000)
         self._page.wait_for_timeout(1000)
         return timed(self._click, self._processor_s)
 

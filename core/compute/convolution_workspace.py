@@ -19,6 +19,7 @@ MAX_IM2COL_VALUES = 20_480  # of a slab (channels, i, j) up to which torch unfol
 MAX_IM2COL_KERNEL = 3
 FEW_CHANNELS = 3  # that oneDNN reads without a copy
 HALF_BLOCK, BLOCK = 8, 16  # channels, multiples to which it pads its copies
+TRANSPOSED_SUMS = 3  # copies of the kernel's gradient of a transposed convolution in bf16, in fp32
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,9 @@ def backward_bytes(convolution: TracedConvolution, device: str, input_gradient: 
     half = convolution.itemsize < FP32
     transposes = half and device == "cpu" and max(convolution.kernel_size) > 1 and convolution.in_channels > HALF_BLOCK
     sums = FP32 * convolution.kernel_values * (2 if half else 1)
+    if transposes and convolution.transposed:
+        sums = FP32 * _padded_kernel_values(convolution) * TRANSPOSED_SUMS
+        target = max(target, _padded_output_bytes(convolution))
     of_kernel = computed + (source + target) * (2 if transposes else 1) + kernel + sums
     return max(source + target + kernel, of_kernel) if input_gradient else of_kernel
 
@@ -155,6 +159,20 @@ def _copied_bytes(convolution: TracedConvolution, device: str) -> tuple[int, int
     target_block = HALF_BLOCK if c.transposed and c.out_channels <= HALF_BLOCK else BLOCK
     source = 0 if c.in_channels <= FEW_CHANNELS else _round_up(c.in_channels, source_block) * voxels
     return c.itemsize * source, c.itemsize * _round_up(c.out_channels, target_block) * out_voxels
+
+
+def _padded_kernel_values(convolution: TracedConvolution) -> int:
+    """Weights of the kernel with the channels of each group padded to blocks."""
+    c = convolution
+    inputs, outputs = (_round_up(math.ceil(n / c.groups), BLOCK) for n in (c.in_channels, c.out_channels))
+    return c.groups * inputs * outputs * math.prod(c.kernel_size)
+
+
+def _padded_output_bytes(convolution: TracedConvolution) -> int:
+    """Bytes of the output with the channels of each group padded to blocks, two of them at least."""
+    c = convolution
+    channels = max(2 * BLOCK, c.groups * _round_up(math.ceil(c.out_channels / c.groups), BLOCK))
+    return c.itemsize * c.batch * channels * math.prod(c.out_size)
 
 
 def _im2col_bytes(convolution: TracedConvolution, device: str) -> int:

@@ -101,6 +101,7 @@ TRAINED: list[Case] = [
     (dict(model="vnet", channels=(8, 16, 32), sub_volume=(64, 64, 48), precision="fp32", optimizer="adamw"), 1, 2),
     (dict(channels=(16, 32, 64), norm="group", activation="prelu", sub_volume=(64, 48, 48), batch_size=2,
           precision="bf16", optimizer="rmsprop", loss="dice"), 4, 2),
+    (dict(model="skipdensenet3d", sub_volume=(64, 64, 64), precision="bf16", optimizer="adamw"), 2, 4),
 ]  # fmt: skip
 PREDICTED: list[Case] = [
     (dict(channels=(16, 32, 64, 128), sub_volume=(96, 112, 96), precision="bf16"), 2, 4),

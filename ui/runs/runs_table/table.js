@@ -16,7 +16,7 @@ const FALLING_FIRST = new Set(["epoch", "dice", "started", "length"]);
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 const tables = new WeakMap(); // by element
 const signatures = new WeakMap(); // of what a row shows, by its element
-const FIRST_ROWS = 100; // that are rendered at once, with those before the selected one; the others follow
+const FIRST_ROWS = 40; // that are rendered at once, with those before the selected one; the others follow
 const REST_AFTER_MS = 500; // when the rest of the page is there
 
 export default function ({ data, parentElement, setStateValue }) {
