@@ -34,7 +34,7 @@ def cluster() -> Iterator[SlurmCluster]:
 
 
 @pytest.mark.long(240)
-@pytest.mark.fault(47, "in the browser: node lost while a run is watched: it goes on, and is reviewed and played")
+@pytest.mark.fault(72, "in the browser: node lost while a run is watched: it goes on, and is reviewed and played")
 def test_run_on_a_cluster_from_train_to_quiz_although_its_node_is_lost(
     cluster: SlurmCluster, tmp_path: Path, page: Page
 ) -> None:
