@@ -22,6 +22,7 @@ from ui.review.heat_layers import heat_of
 from ui.review.models_view import show_models
 from ui.review.notes_view import read_notes, show_notes, target
 from ui.review.second_model import SecondModel, choose_second, second_controls, with_second_layer
+from ui.review.second_scores import scores_of_all, show_case_scores
 from ui.review.surfaces_job import surface_urls
 from ui.review.training import follow_training
 from ui.review.views import FIGURES, MODELS, OF_FILES, choose_source, choose_view, open_case
@@ -107,7 +108,7 @@ chosen = st.session_state[CASE] if st.session_state[CASE] in subjects else subje
 save_to_url(CASE, chosen)
 with view_row:
     second = choose_second(models, model, dataset, chosen, second_slot)
-    shown = choose_view(isinstance(second, SecondModel))
+    shown = choose_view(second.view_title if second is not None else "")
 tab_title("Review", chosen, model.name)
 
 with heading:
@@ -128,14 +129,17 @@ with side:
         st.rerun()
     tolerance_mm = order.measure.tolerance_mm or view.TOLERANCE_MM
     view.score_table(predictions.get(chosen), classes, tolerance_mm, metadata.regions)
+    if second is not None:
+        show_case_scores(cases, metadata, dataset, second, chosen)
     epoch = predictions[chosen].epoch if chosen in predictions else 0
     show_notes(noted, notes, chosen, epoch)
     export_button(cases, model.name, dataset, chosen, notes)
 with picture:
     if shown == FIGURES:
         show_figures(cases, classes, open_case)
-    elif shown == MODELS and isinstance(second, SecondModel):
-        show_models(cases, metadata, second, order, open_case)
+    elif shown == MODELS and second is not None:
+        if (of_second := scores_of_all(cases, metadata, dataset, second)) is not None:
+            show_models(cases, metadata, of_second, order, open_case)
     else:
         with view.first_picture(), stop_on_user_error():
             file = predictions[chosen].file if chosen in predictions else None

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from ui.shared.paths import runs_root
 
 STDOUT = "stdout.txt"
 STDERR = "stderr.txt"
+UNREAD_S = 60.0  # age from which on the result of a job may be removed
 REPORT = "report.json"  # result of the jobs that write a report
 _PROGRESS = re.compile(r"progress (\d+)/(\d+)")
 _running: dict[Path, subprocess.Popen[bytes]] = {}
@@ -165,6 +167,19 @@ def remove_others(folder: Path) -> None:
         for old in folder.parent.iterdir():
             if old != folder:
                 discard(old)
+
+
+def remove_oldest(root: Path, most: int) -> None:
+    """Remove the oldest folders of finished jobs below a folder, until so many are left; never one of the last minute,
+    whose result may not have been read yet."""
+    try:
+        folders = sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime)
+    except OSError:
+        return
+    now = time.time()
+    for folder in folders[: max(0, len(folders) - most)]:
+        if not is_running(folder) and now - folder.stat().st_mtime > UNREAD_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def standard_output(folder: Path) -> dict[str, Any]:

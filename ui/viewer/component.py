@@ -174,6 +174,7 @@ def viewer(scene: Scene, key: str, options: ViewerOptions | None = None, *, repo
         "image": scene.image,
         "intensities": scene.intensities,
         "layers": dict(scene.layers),
+        "titles": dict(scene.titles),
         "heat": [asdict(layer) for layer in scene.heat],
         "epochs": [asdict(layer) for layer in scene.epochs],
         "streamed": scene.streamed,

@@ -46,14 +46,19 @@ class Rows extends Interaction {
     return index ? (this.classes[index - 1]?.name ?? "?") : "background";
   }
 
+  // What a layer or row is called.
+  titleOf(name) {
+    return this.data.titles[name] ?? layerTitle(name);
+  }
+
   // What a pane shows, and what of it is hidden: a line each.
   titleLines(row) {
     if (row === "image") return [this.data.channels[this.settings.channel].name];
     const { hidden, overlayHidden } = this.settings, names = this.classes.map((c) => c.name).filter((name) => hidden.has(name));
-    if (overlayHidden) return [`${row === COMPARE ? "reference and prediction" : layerTitle(row)} hidden`];
+    if (overlayHidden) return [`${row === COMPARE ? "reference and prediction" : this.titleOf(row)} hidden`];
     if (row === COMPARE) return [this.compare.title, ...(names.length ? [`${names.join(", ")} hidden`] : [])];
     if (this.scene.heat.has(row)) return [row];
-    const title = this.epochs.rows.includes(row) ? this.epochs.titleOf(row) : layerTitle(row), isErrors = comparedLayers(row)?.length === 2;
+    const title = this.epochs.rows.includes(row) ? this.epochs.titleOf(row) : this.titleOf(row), isErrors = comparedLayers(row)?.length === 2;
     const listed = names.length > 2 ? `${names.length} of ${this.classes.length} classes` : names.join(", ");
     return [title, ...(names.length ? [`${listed} hidden`] : []), ...(isErrors ? this.errors.hiddenLines : [])];
   }

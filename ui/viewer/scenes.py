@@ -63,6 +63,7 @@ class Scene:
     streamed : bool. Whether all URLs are those of streams (:mod:`ui.viewer.streams`).
     heat : tuple of HeatLayer. Numbers per voxel that can be shown in colours, in the order of their buttons.
     epochs : tuple of EpochLayer. Segmentations by kept epochs, in the order of training (:mod:`ui.viewer.epochs`).
+    titles : mapping. What layers are called on screen, by name; the others are called as they are named.
     """
 
     grid: Grid
@@ -75,6 +76,7 @@ class Scene:
     streamed: bool = False
     heat: tuple[HeatLayer, ...] = ()
     epochs: tuple[EpochLayer, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
 
 
 def described(label: LabelClass) -> dict[str, str]:

@@ -30,6 +30,8 @@ const KEYS = [
   ["two fingers", "zoom and move"],
 ];
 
+const SHORT_TITLE = 16; // characters of a layer's title that its button has room for
+
 // A control with its title, which shows in the menu only.
 function tool(title, control) {
   const made = element("span", "labelled tool");
@@ -60,11 +62,12 @@ class Toolbar {
     if (v.data.channels.length > 1) {
       parts.push(switchGroup("Modality", v.data.channels.map((c, n) => [n, c.name]), () => s.channel, (n) => v.setChannel(n)));
     }
-    const rows = [["image", "image"], ...names.map((n) => [n, n === SECOND ? "second" : layerTitle(n)])];
+    const title = v.titleOf(SECOND), short = title !== SECOND && title.length <= SHORT_TITLE ? title : "second";
+    const rows = [["image", "image"], ...names.map((n) => [n, n === SECOND ? short : layerTitle(n)])];
     if (v.hasErrors) rows.push(["errors", "errors"], ...v.second.rows.map((row) => [row, row]), [COMPARE, COMPARE]);
     if (rows.length + maps.length > 1) {
       const show = switchGroup("Show", rows, () => v.rows, (n) => v.toggleRow(n), true);
-      show.querySelector(`[data-value="${SECOND}"]`)?.setAttribute("aria-label", SECOND);
+      show.querySelector(`[data-value="${SECOND}"]`)?.setAttribute("aria-label", title === SECOND || short === title ? title : `second: ${title}`);
       parts.push(show);
     }
     this.window.build();

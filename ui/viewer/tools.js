@@ -135,7 +135,7 @@ class Tools {
     if (found.clipped) parts.push(`${count(found.clipped, "voxel")} at or beyond ${short(channel.low)} or ${short(channel.high)} counted with these values`);
     for (const [name, counts] of found.counts) {
       const classes = [...counts].filter(([index]) => index).sort(([a], [b]) => a - b).map(([index, n]) => `${v.nameOf(index)} ${millilitres(n * one)}`);
-      if (classes.length) parts.push(`${layerTitle(name)}: ${classes.join(", ")}`);
+      if (classes.length) parts.push(`${v.titleOf(name)}: ${classes.join(", ")}`);
     }
     return parts.join(" · ");
   }
