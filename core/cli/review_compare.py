@@ -110,8 +110,10 @@ def _open_sides(args: argparse.Namespace) -> tuple[_Side, _Side]:
             if not is_source(args.other):
                 raise
     if other is None:
-        source = open_source(model.dataset, args.other)
-        return _of_model(model), _Side(source.name, score_source(model, source, args.progress).scores)
+        first, source = _of_model(model), open_source(model.dataset, args.other)
+        files = {id: file for id, file in source.matched.files.items() if id in first.scores}
+        source = replace(source, matched=replace(source.matched, files=files))
+        return first, _Side(source.name, score_source(model, source, args.progress).scores)
     sides = _of_model(model), _of_model(other)
     if model.name == other.name:
         first, second = (
