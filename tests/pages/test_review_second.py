@@ -141,6 +141,7 @@ def test_segmentation_file_on_another_grid_is_refused_with_the_difference(
     assert "inside" in open_page("review", **values, file="../x.nii.gz").error[0].value
 
 
+@pytest.mark.long
 def test_uploads_belong_to_the_cases_of_their_names_or_to_the_case_they_are_chosen_for(
     root: Path, quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +186,7 @@ def test_kept_epochs_can_be_compared_with_the_model(root: Path, quiz_run: QuizRu
     assert any("There is no value called" in str(warning.value) for warning in app.warning)
 
 
+@pytest.mark.long
 def test_surfaces_are_made_then_downloaded(root: Path, quiz_run: QuizRun) -> None:
     app = open_page("review", model=quiz_run.run)
     labels = [e.proto.label for e in app.get("download_button")]  # type: ignore[attr-defined]
