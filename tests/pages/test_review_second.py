@@ -182,7 +182,8 @@ def test_kept_epochs_can_be_compared_with_the_model(root: Path, quiz_run: QuizRu
     assert kept is not None and f"{kept.dice['bright']:.3f}" in tables(app)
     app = open_page("review", model=quiz_run.run, view="models", **second)
     assert not app.error and "The second model is balls, epoch 3" in texts(app) and "Wilcoxon" in texts(app)
-    app = open_page("review", model=quiz_run.run, case=ids[0], **{"with": f"{quiz_run.run}@epoch-0009"})
+    gone: dict[str, Any] = {"with": f"{quiz_run.run}@epoch-0009"}
+    app = open_page("review", model=quiz_run.run, case=ids[0], **gone)
     assert any("There is no value called" in str(warning.value) for warning in app.warning)
 
 
