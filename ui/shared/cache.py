@@ -262,23 +262,29 @@ def _dataset_summary(path: str, stamp: FolderStamp, options: DataOptions) -> Dat
 
 
 def file_errors(
-    choice: str, options: DataOptions, modalities: tuple[str, ...], excluded: tuple[str, ...]
+    choice: str, options: DataOptions, modalities: tuple[str, ...], excluded: tuple[str, ...], state: str = ""
 ) -> list[Finding]:
     """What names and headers of a selected data set say against training on it; nothing for the demo data.
 
     Parameters
     ----------
     modalities, excluded : as in :func:`core.datasets.fitness.judge_files`.
+    state : str. Changes with the files, where that is known; otherwise a change is noticed within a minute.
     """
     if choice == DEMO:
         return []
     path = dataset_path(choice)
-    return _file_errors(str(path), (file_stamp(path), settings_stamp(path)), options, modalities, excluded)
+    return _file_errors(str(path), (file_stamp(path), settings_stamp(path)), options, modalities, excluded, state)
 
 
 @st.cache_data(ttl=60, max_entries=50, show_spinner="Reading headers")
 def _file_errors(
-    path: str, stamp: FolderStamp, options: DataOptions, modalities: tuple[str, ...], excluded: tuple[str, ...]
+    path: str,
+    stamp: FolderStamp,
+    options: DataOptions,
+    modalities: tuple[str, ...],
+    excluded: tuple[str, ...],
+    state: str,
 ) -> list[Finding]:
     return judge_files(open_dataset(path, options=options), modalities, excluded)
 
