@@ -15,7 +15,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,11 @@ from core.datasets.loading import load_subject
 from core.datasets.prepare import prepare_loaded
 from core.datasets.voxel_facts import VoxelFacts
 from core.disk_cache import CacheUse, DiskCache, cache_limit_bytes
+from core.imaging.foreign_files import DECODING_LIBRARIES
 from core.imaging.image_files import files_of
 from core.imaging.normalise import Normaliser, to_float16
 from core.labels import LabelSpace
+from core.library_versions import installed_versions
 from core.paths import CACHE, cache_folder
 from core.types import SpacingMm, TrainingSubject
 
@@ -37,7 +38,7 @@ FOLDER = "prepared"  # in the cache of a root of runs
 VOXELS, FACTS, DIGESTS = "voxels", "facts.json", "digests.jsonl"
 FACTS_BYTES = 16 * 1024  # about what the facts of a subject take
 BLOCK = 64 * 1024  # bytes; blocks of zeros become holes of the file
-LIBRARIES = ("numpy", "scipy", "nibabel")
+LIBRARIES = ("numpy", "scipy", "nibabel", *DECODING_LIBRARIES)
 CODE = (".", "imaging", "datasets", "datasets/layouts")  # folders of the modules that reading and preparing may use
 
 
@@ -237,12 +238,7 @@ def code_digest() -> str:
     for folder in CODE:
         for source in sorted((core / folder).glob("*.py")):
             digest.update(source.name.encode() + source.read_bytes())
-    versions = []
-    for library in LIBRARIES:
-        try:
-            versions.append(metadata.version(library))
-        except metadata.PackageNotFoundError:
-            versions.append("none")
+    versions = installed_versions(*LIBRARIES)
     digest.update(f"{versions} {sys.byteorder} {os.name} {np.show_config('dicts')['SIMD Extensions']}".encode())
     return digest.hexdigest()
 
