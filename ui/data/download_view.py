@@ -55,6 +55,7 @@ def choose_download() -> None:
         st.dataframe(
             rows,
             hide_index=True,
+            width=460,
             height=280,
             column_config={"publisher": st.column_config.LinkColumn()},
             alt="Data sets of other publishers, and how their images and label maps are named",
