@@ -91,7 +91,7 @@ with choosers:
     save_to_url(filter_key, case_filter, "cases", filters[0])
 predictions = read_predictions(runs_root(), model.path, choice.folder)
 noted = NotedModel(runs_root(), model.path, choice.folder)
-classes = [{"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground]
+classes = view.shown_classes({"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground)
 of_set = held_out if case_filter == HELD_OUT else dataset.ids
 with side:
     view.summary(dataset, metadata, view.CaseList(model.path, choice.folder, list(of_set), predictions))

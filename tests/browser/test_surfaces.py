@@ -90,6 +90,16 @@ def test_surfaces_are_drawn_turned_cut_and_share_the_crosshair(shown: Page, case
     assert surfaces.locator(".edge").all_inner_texts() == ["R", "L", "S", "I"]
     assert findings(shown) == []
 
+    # A class has the colour that a person gives it.
+    shown.locator("summary").get_by_text("Classes", exact=True).click()
+    shown.get_by_label("Colour of bright").fill("#ff00ff")
+    settle(shown)
+    assert colours(canvas, "#ff00ff")[0] > 0.005 and colours(canvas, COLOURS[1])[0] < 0.001
+    shown.get_by_role("button", name="Reset colours").click()
+    shown.keyboard.press("Escape")
+    settle(shown)
+    assert colours(canvas, COLOURS[1])[0] > 0.005
+
     # A click on a surface moves the crosshair to it: to the front of the shifted ball, where the prediction ends.
     before, fetched = voxel(shown), len(requested)
     shown.get_by_role("group", name="Classes", exact=True).get_by_role("button", name="dark").click()

@@ -174,7 +174,7 @@ def _show_scores(case: FileCase, scores: FileScores) -> dict[str, Any] | None:
     segmentation = case.segmentations[SEGMENTATION].subjects[0].label
     assert segmentation is not None, "a data set of a segmentation"
     kept = Prediction(case.id, segmentation, score, epoch=0, step=0, stale_reason="", made_at=0)
-    view.score_table(kept, report["classes"])
+    view.score_table(kept, view.shown_classes(report["classes"]))
     return report
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from ui.shared.progress import progress
 from ui.shared.query_params import query_params
 from ui.shared.state import CASE, CROSSHAIR, LOOK
 from ui.shared.voxel_size import show_warnings, subject_warning
+from ui.viewer import look
 from ui.viewer.component import SurfaceUrls, Target, ViewerOptions, viewer
 from ui.viewer.scenes import Scene, missing_classes
 from ui.viewer.second_prediction import LAYER as SECOND_PREDICTION
@@ -319,7 +320,8 @@ def case_viewer(
     key: str = VIEWER,
 ) -> None:
     """The viewer of a key with one plane: truth beside prediction and errors, and what was found out about them; the
-    URL of the page keeps the position of the crosshair and the look of the viewer."""
+    URL of the page keeps the position of the crosshair and the look of the viewer. The page runs again where a class
+    has got another colour, which its lists and figures have too."""
     options = ViewerOptions(
         rows=_rows(scene),
         plane=sharpest_plane(scene.grid),
@@ -335,11 +337,19 @@ def case_viewer(
     settled = viewer(scene, key, options, report=True)
     if settled is None:
         return
+    colours = look.class_colours(query_params.get(LOOK, ""))
     query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled.voxel)
     if settled.look:
         query_params[LOOK] = settled.look
     else:
         query_params.pop(LOOK, None)
+    if look.class_colours(settled.look) != colours:
+        st.rerun()
+
+
+def shown_classes(classes: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
+    """``[{"name", "colour"}]`` of classes in the colours of the viewer, which a person may have chosen."""
+    return look.recoloured(classes, query_params.get(LOOK, ""))
 
 
 def _rows(scene: Scene) -> tuple[str, ...]:

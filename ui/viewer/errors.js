@@ -128,7 +128,9 @@ class ErrorLegend {
     this.list.setAttribute("role", "group");
     this.list.setAttribute("aria-label", "Which class was taken for which");
     this.colouring = element("span", "labelled");
-    this.pairs = new Menu("Classes of errors", this.colouring, this.list).root;
+    this.only = element("span", "labelled");
+    this.menu = new Menu("Classes of errors", this.colouring, this.only, this.list);
+    this.pairs = this.menu.root;
     this.pairs.classList.add("pairs");
     this.root.append(this.kinds, this.pairs);
   }
@@ -137,12 +139,15 @@ class ErrorLegend {
     const v = this.viewer;
     this.root.hidden = !["errors", SECOND_ERRORS, EPOCH_ERRORS].some((row) => v.rows.includes(row));
     if (this.root.hidden) return;
+    const buttons = () => [...this.menu.panel.querySelectorAll("button")], focused = buttons().findIndex((b) => b.matches(":focus"));
     v.fill(this.kinds, ...ERROR_KINDS.map((kind) => this.chip(kind)));
     this.pairs.hidden = !v.errors.pairs.length;
     const group = switchGroup("Errors in the colours of", ERROR_COLOURINGS, () => v.settings.errorColouring, (by) => { v.set("errorColouring", by); this.build(); });
     group.refresh();
     v.fill(this.colouring, text("span", "Colours by"), group);
+    v.fill(this.only, text("span", "Show only"), this.onlyKinds());
     this.list.replaceChildren(...this.pairRows());
+    if (focused >= 0) buttons()[focused]?.focus();
   }
 
   // Whether volumes are shown: they are those of the first prediction.
@@ -150,23 +155,22 @@ class ErrorLegend {
     return this.viewer.errors.pairs.length > 0 && ![SECOND_ERRORS, EPOCH_ERRORS].some((row) => this.viewer.rows.includes(row));
   }
 
-  // A kind of errors: a click hides or shows it, Alt and a click shows only this kind.
+  // A kind of errors: a click hides or shows it, Alt and a click or Enter shows only this kind.
   chip({ name, colour, help }) {
-    const v = this.viewer, { hiddenErrors } = v.settings;
-    const b = button(name, (event) => {
-      const others = ERROR_KINDS.map((kind) => kind.name).filter((other) => other !== name);
-      if (event.altKey) {
-        const onlyVisible = !hiddenErrors.has(name) && others.every((other) => hiddenErrors.has(other));
-        hiddenErrors.clear();
-        if (!onlyVisible) others.forEach((other) => hiddenErrors.add(other));
-      } else if (!hiddenErrors.delete(name)) hiddenErrors.add(name);
-      this.changed();
-    });
+    const v = this.viewer, b = chip(name, ERROR_KINDS.map((kind) => kind.name), v.settings.hiddenErrors, () => this.changed());
     if (v.settings.errorColouring === "kind") b.prepend(swatch(colour));
     if (this.hasVolumes) b.append(text("span", this.volumeOf(name), "amount"));
-    b.title = `${help}; show or hide; Alt and a click: show only this`;
-    b.setAttribute("aria-pressed", String(!hiddenErrors.has(name)));
+    b.title = `${help}; ${CHIP_HELP}`;
     return b;
+  }
+
+  // Shows one kind of errors, or all again.
+  onlyKinds() {
+    const { hiddenErrors } = this.viewer.settings, names = ERROR_KINDS.map(({ name }) => name);
+    const shown = () => names.find((name) => isOnlyShown(hiddenErrors, names, name));
+    const group = switchGroup("Show only errors of the kind", names.map((name) => [name, name]), shown, (name) => { showOnly(hiddenErrors, names, name); this.changed(); });
+    group.refresh();
+    return group;
   }
 
   // Volume of a kind, of the classes that are shown.

@@ -1,6 +1,7 @@
 // The look of a viewer as a text for the address of a page, so that a copied link shows the same: "plane:axial;style:both".
 // It names only what differs from the default.
 
+const LISTS = new Set(["show", "hide", "errors", "epoch", "palette"]); // parts that are lists of names
 const LOOK_STYLES = new Set(STYLES), LOOK_COMPARE = new Set(COMPARE_MODES.map(([mode]) => mode)), LOOK_COLOURINGS = new Set(ERROR_COLOURINGS.map(([by]) => by));
 
 // Names as a list that no separator of the text breaks.
@@ -21,6 +22,7 @@ function lookOf(viewer) {
     hide: listed([...s.hidden].filter((name) => [...viewer.classes, viewer.ignore].some((c) => c?.name === name))),
     errors: listed(s.hiddenErrors),
     colours: s.errorColouring === "kind" ? "" : s.errorColouring,
+    palette: listed(viewer.classes.filter((c) => classColours.has(c.name)).map((c) => `${c.name}=${c.colour.slice(1)}`)),
     surfaces: viewer.surfaces.look,
     compare: s.compare === "blink" ? "" : s.compare,
     epoch: viewer.epochs.isShown ? listed([viewer.epochs.titleOf(EPOCH)]) : "",
@@ -33,7 +35,7 @@ function lookOf(viewer) {
 function applyLook(viewer, text) {
   let given;
   try {
-    given = Object.fromEntries((text ?? "").split(";").map((part) => part.split(":", 2)).filter((pair) => pair.length === 2).map(([name, value]) => [name, ["show", "hide", "errors", "epoch"].includes(name) ? unlisted(value) : value]));
+    given = Object.fromEntries((text ?? "").split(";").map((part) => part.split(":", 2)).filter((pair) => pair.length === 2).map(([name, value]) => [name, LISTS.has(name) ? unlisted(value) : value]));
   } catch {
     return; // no text of ours
   }
@@ -50,6 +52,10 @@ function applyLook(viewer, text) {
   s.overlayHidden = given.overlay === "off";
   for (const name of given.hide ?? []) s.hidden.add(name);
   for (const { name } of ERROR_KINDS) if (given.errors?.includes(name)) s.hiddenErrors.add(name);
+  for (const entry of given.palette ?? []) {
+    const [name, colour] = [entry.slice(0, -7), `#${entry.slice(-6)}`];
+    if (name && entry.at(-7) === "=" && IS_COLOUR.test(colour)) classColours.set(name, colour);
+  }
   if (given.epoch?.length) [s.epoch] = given.epoch;
   one(LOOK_COLOURINGS, given.colours, (by) => { s.errorColouring = by; });
   viewer.surfaces.look = given.surfaces ?? "";

@@ -23,6 +23,7 @@ const KEYS = [
   ["I", "interpolation: smooth, or voxels as they are"],
   ["F, O, B", "fill, outline, both"],
   ["H", "hide or show the overlay"],
+  ["Alt + click, Alt + Enter", "on a class or a kind of errors in the legend: show only this one, then all; so do the menus beside them"],
   ["X", "crosshair"],
   ["M", "next modality"],
   ["S", "full screen"],

@@ -134,7 +134,11 @@ class Viewer extends Rows {
         if (zoom > 1) Object.assign(this, { zoom, focus: [...this.voxel] });
       }
       this.update();
-      this.settled = this.settledState(); // only what changes from now on is reported
+      this.settled = this.settledState(); // only what changes from now on is reported,
+      if (this.hasOwnColours && !/\bpalette:/.test(this.data.look)) { // and the colours that a person has chosen, for the charts of the page
+        this.settled = "";
+        this.changed();
+      }
       this.showNotice("");
       this.root.dataset.ready = signature;
     } catch (error) {
@@ -247,6 +251,10 @@ class Viewer extends Rows {
     this.requestRender(true);
   }
 
+  get hasOwnColours() {
+    return this.classes.some(({ name }) => classColours.has(name));
+  }
+
   set(name, value) {
     this.settings[name] = value;
     this.updateColours();
@@ -266,9 +274,10 @@ class Viewer extends Rows {
     this.requestRender(true);
   }
 
-  // Colour tables, after a change of opacity, style or visible classes.
+  // Colour tables, after a change of opacity, style, visible classes or their colours.
   updateColours() {
     const s = this.settings, alpha = s.overlayHidden ? 0 : s.style === "both" ? s.opacity * 0.6 : s.opacity;
+    this.classes = recoloured(this.data.classes);
     this.shownClasses = visibleTable(this.classes, this.ignore, s.hidden);
     this.visible = s.overlayHidden ? new Uint8Array(256) : this.shownClasses;
     this.colours = new Uint32Array(256);
