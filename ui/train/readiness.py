@@ -69,7 +69,7 @@ def _findings(
     if report is None:
         st.caption("The voxels are not checked yet: the Data page does it, and training before its first step.")
         return cache.file_errors(
-            choice, DataOptions.from_config(config.data), config.data.modalities, config.split.test_subjects
+            choice, DataOptions.of_own_data(config.data), config.data.modalities, config.split.test_subjects
         )
     errors = [
         Finding(**f)
