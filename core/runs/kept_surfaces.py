@@ -25,7 +25,14 @@ from core.datasets import Dataset
 from core.errors import RunError, VolumeError
 from core.evaluation.compared_subject import ComparedSubject, read_compared
 from core.evaluation.surface_file import VERSION, SurfaceFile, SurfaceFileError, decode, encode
-from core.evaluation.surface_meshes import StepsCallback, Structure, case_surfaces, faces_per_surface, structures_of
+from core.evaluation.surface_meshes import (
+    ALL_FACES,
+    StepsCallback,
+    Structure,
+    case_surfaces,
+    faces_per_surface,
+    structures_of,
+)
 from core.evaluation.surface_picture import surface_picture
 from core.files import atomic_write
 from core.formatting import format_bytes, format_size
@@ -189,7 +196,8 @@ def _key(compared: ComparedSubject, structures: tuple[Structure, ...]) -> str:
     """A hash of all that the surfaces depend on."""
     geometry = compared.loaded.geometry
     described = [[s.name, s.colour, s.classes, s.is_region] for s in structures]
-    facts = [VERSION, geometry.shape, geometry.oriented, described, faces_per_surface(len(structures))]
+    faces = [faces_per_surface(len(structures)), ALL_FACES]
+    facts = [VERSION, geometry.shape, geometry.oriented, described, faces]
     digest = hashlib.sha256(json.dumps(facts).encode())
     digest.update(np.ascontiguousarray(geometry.affine, np.float64).tobytes())
     for index in (compared.truth, compared.prediction):

@@ -42,8 +42,9 @@ class DatasetSummary:
     labelled : dict. Parts of their file names by id of the labelled subjects.
     colours : dict. Colour (#rrggbb) by class name.
     ignored : str. Name of the ignore label; empty if there is none.
-    shapes : tuple. Size in voxels of each labelled subject.
-    spacings_mm : tuple. Voxel size in mm of each labelled subject.
+    measured : tuple of str. Ids of the labelled subjects whose headers can be read.
+    shapes : tuple. Size in voxels of each of these.
+    spacings_mm : tuple. Voxel size in mm of each of these.
     synthetic : bool. Whether the data is simulated.
     unoriented : tuple of str. Ids of labelled subjects whose files state no orientation.
     reason : str. Why the folder is read in its layout.
@@ -57,6 +58,7 @@ class DatasetSummary:
     colours: dict[str, str]
     ids: tuple[str, ...]
     labelled: Mapping[str, Mapping[str, str]]
+    measured: tuple[str, ...]
     shapes: tuple[Size3, ...]
     spacings_mm: tuple[SpacingMm, ...]
     synthetic: bool = False
@@ -248,6 +250,7 @@ def _dataset_summary(path: str, stamp: FolderStamp, options: DataOptions) -> Dat
         colours={c.name: c.colour for c in dataset.labels.foreground},
         ids=dataset.ids,
         labelled=dataset.labelled,
+        measured=tuple(geometry.shapes),
         shapes=tuple(geometry.shapes.values()),
         spacings_mm=tuple(geometry.spacings_mm.values()),
         synthetic=dataset.synthetic,
@@ -299,6 +302,7 @@ def _planned_demo() -> DatasetSummary:
         colours=planned.colours,
         ids=planned.ids,
         labelled=planned.labelled,
+        measured=planned.ids,
         shapes=planned.shapes,
         spacings_mm=planned.spacings_mm,
         synthetic=True,

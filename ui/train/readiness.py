@@ -69,12 +69,12 @@ def _findings(
     modalities, held_out = config.data.modalities, config.split.test_subjects
     if report is None:
         st.caption("The voxels are not checked yet: the Data page does it, and training before its first step.")
-        return cache.file_errors(choice, DataOptions.from_config(config.data), modalities, held_out)
+        return cache.file_errors(choice, DataOptions.of_own_data(config.data), modalities, held_out)
     errors = [Finding(**f) for f in report["findings"] if f["severity"] == "error" and f["subject"] not in held_out]
     if modalities and set(modalities) < set(summary.modalities):
         # The report is on all modalities: what concerns others too is judged again by names and headers of these.
         state = hashes.short_hash(repr(errors))
-        found = cache.file_errors(choice, DataOptions.from_config(config.data), modalities, held_out, state)
+        found = cache.file_errors(choice, DataOptions.of_own_data(config.data), modalities, held_out, state)
         known = {(f.subject, f.message) for f in found}
         of_these = (f for f in errors if set(f.modalities) <= set(modalities))
         errors = found + [f for f in of_these if (f.subject, f.message) not in known]
