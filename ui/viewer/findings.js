@@ -55,7 +55,7 @@ class Findings {
       if (url !== this.url) return;
       this.data = data;
       this.build();
-      if (this.viewer.scene.streamed) this.viewer.legend.build(); // volumes, and Dice per slice
+      if (this.viewer.scene.streamed) this.viewer.legend.errors.build(); // it has volumes now
       this.viewer.requestRender();
     } catch (error) {
       if (url !== this.url) return;
