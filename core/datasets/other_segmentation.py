@@ -50,11 +50,21 @@ def read_other_segmentation(dataset: Dataset, subject: str, file: Path, labels: 
     """
     header = align_label(dataset, dataset.subject(subject), file)
     raw = read_label(file, geometry=header.geometry, segments=_segment_values(header, dataset, labels))
-    try:  # values that the data set merges into a class may occur
-        index = dataset.to_index(raw.data[0]) if labels == dataset.labels else labels.to_index(raw.data[0])
+    return OtherSegmentation(other_index(dataset, file, labels, raw.data[0]), (*header.warnings, *raw.warnings))
+
+
+def other_index(dataset: Dataset, file: Path, labels: LabelSpace, raw: np.ndarray) -> np.ndarray:
+    """Class indices of raw values of such a file; values that the data set merges into a class may occur.
+
+    Raises
+    ------
+    DatasetError
+        If there are values without a class.
+    """
+    try:
+        return dataset.to_index(raw) if labels == dataset.labels else labels.to_index(raw)
     except DatasetError as error:
         raise DatasetError(f"{file}: {error}; write the label values of {dataset.name} into it") from None
-    return OtherSegmentation(index, (*header.warnings, *raw.warnings))
 
 
 def _segment_values(header: Header, dataset: Dataset, labels: LabelSpace) -> SegmentValues | None:

@@ -15,7 +15,7 @@ from ui.shared.jobs import Job
 from ui.shared.paths import cache_root
 from ui.shared.report_jobs import ReportJobs, read_report
 
-VERSION = 1  # of the report; part of the names of kept ones
+VERSION = 2  # of the report; part of the names of kept ones
 MAX_REPORTS = 200  # the oldest are removed
 MAX_AT_ONCE = 2  # jobs; each has two volumes in memory
 

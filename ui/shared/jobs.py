@@ -193,11 +193,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def ended_by_signal(status: int) -> str:
+    """What ended a process whose exit status is the negative number of a signal."""
+    likely = "; most likely the memory ran out" if status == -9 else ""
+    return f"the process was ended by signal {-status}{likely}"
+
+
 def _reason(folder: Path, status: int) -> str:
     """Why a job failed: the signal that ended it, or the last line of its output."""
     if status < 0:
-        likely = "; most likely the memory ran out" if status == -9 else ""
-        return f"the process was ended by signal {-status}{likely}"
+        return ended_by_signal(status)
     output = _tail(folder / STDERR).splitlines()
     lines = [line for line in output if line.strip() and not _PROGRESS.search(line)]
     return lines[-1].removeprefix("error: ") if lines else f"exit status {status}"

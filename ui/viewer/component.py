@@ -179,6 +179,7 @@ def viewer(scene: Scene, key: str, options: ViewerOptions | None = None, *, repo
         "heat": [asdict(layer) for layer in scene.heat],
         "epochs": [asdict(layer) for layer in scene.epochs],
         "streamed": scene.streamed,
+        "changes": scene.changes,
         "classes": [dict(c) for c in scene.classes],
         "ignore": dict(scene.ignore) if scene.ignore is not None else None,
         "rows": list(options.rows),

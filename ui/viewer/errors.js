@@ -33,6 +33,16 @@ function countPairs(truth, prediction) {
   return counts;
 }
 
+// Pairs of different classes that occur: [truth, prediction, voxels].
+function confusedPairs(layers, classes) {
+  const counts = countPairs(layers.truth, layers.prediction), all = [];
+  for (let t = 0; t <= classes; t++) for (let p = 0; p <= classes; p++) {
+    const voxels = counts[pairOf(t, p)];
+    if (t !== p && voxels) all.push([t, p, voxels]);
+  }
+  return all;
+}
+
 function voxelMillilitres(grid) {
   const axes = grid.affine?.slice(0, 3).map((row) => row.slice(0, 3));
   if (!axes) return (grid.spacing_mm[0] * grid.spacing_mm[1] * grid.spacing_mm[2]) / 1000;
@@ -72,18 +82,15 @@ class ErrorLayer {
     }
   }
 
-  // Pairs of classes with their volume, the largest first; of all voxels, so of no image that is streamed.
+  // Pairs of classes with their volume, the largest first. They are counted in all voxels: here, or, for an image that is
+  // streamed, with the findings; none before these are there.
   get pairs() {
-    const { scene, grid, classes } = this.viewer;
-    if (scene.streamed) return [];
-    if (this.counted !== scene) {
-      const counts = countPairs(scene.layers.truth, scene.layers.prediction), one = voxelMillilitres(grid), all = [];
-      for (let t = 0; t <= classes.length; t++) for (let p = 0; p <= classes.length; p++) {
-        const voxels = counts[pairOf(t, p)];
-        if (t !== p && voxels) all.push({ truth: t, prediction: p, volume: voxels * one });
-      }
-      this.counted = scene;
-      this.found = all.sort((a, b) => b.volume - a.volume);
+    const { scene, grid, classes, findings } = this.viewer, source = scene.streamed ? findings.data : scene;
+    if (!source) return [];
+    if (this.counted !== source) {
+      const found = scene.streamed ? source.confused : confusedPairs(scene.layers, classes.length), one = voxelMillilitres(grid);
+      this.counted = source;
+      this.found = found.map(([truth, prediction, voxels]) => ({ truth, prediction, volume: voxels * one })).sort((a, b) => b.volume - a.volume);
     }
     return this.found;
   }

@@ -63,6 +63,7 @@ class Viewer extends Rows {
     this.root.replaceChildren(this.controls, this.place, this.tools.result, this.readout.root, this.strip.root, this.findings.root);
     this.rendered = 0; // number of rendered frames
     this.revision = 0; // counts all changes except of crosshair, slice and placement
+    this.arrivals = 0; // of these, slices that have arrived
     this.listen();
     this.observer = new ResizeObserver(() => this.layout());
     this.observer.observe(this.stage);
@@ -162,6 +163,7 @@ class Viewer extends Rows {
     if (problem) this.showNotice(problem.message, () => { this.signature = ""; this.show(this.latest); });
     this.tools.renew();
     this.legend.refresh();
+    this.arrivals += 1;
     this.requestRender(true);
   }
 
@@ -181,12 +183,12 @@ class Viewer extends Rows {
     this.active ??= this.data.planes[0];
     if (!this.data.planes.includes(this.active)) this.active = this.data.planes[0];
     this.updateViews();
+    this.findings.show(this.data.findings ?? ""); // before the legend, which shows volumes from it
     this.setChannel(s.channel);
     this.updateColours();
     this.toolbar.build();
     this.legend.build();
     this.readout.build();
-    this.findings.show(this.data.findings ?? "");
     this.tools.renew();
     this.surfaces.show();
     this.layout();
