@@ -15,6 +15,7 @@ from ui.review.case_list import Scores, case_list
 from ui.review.case_order import choose_order, choose_shown, spread_of, worst_first
 from ui.review.epochs_view import epochs_controls, read_epochs, with_epoch_layers
 from ui.review.export_view import export_button
+from ui.review.features_view import features_controls, read_features
 from ui.review.figures_view import show_figures
 from ui.review.files_view import show_files
 from ui.review.findings import findings_url
@@ -144,6 +145,8 @@ with picture:
         with view.first_picture(), stop_on_user_error():
             file = predictions[chosen].file if chosen in predictions else None
             heat = heat_of(model.path, choice.folder, metadata, predictions.get(chosen))
+            features = read_features(model.path, choice.folder, metadata, predictions.get(chosen))
+            heat += features.layers
             scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options, heat)
         if second is not None:
             scene = with_second_layer(scene, second, dataset, metadata.label_space, chosen)
@@ -156,4 +159,5 @@ with picture:
         view.case_viewer(scene, query_params.get(CROSSHAIR), chosen, found, target())
         view.resampling_note(predictions.get(chosen), scene)
         epochs_controls(epochs)
+        features_controls(features)
     follow_training(model.key, choice.folder)
