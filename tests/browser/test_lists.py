@@ -57,7 +57,7 @@ def run_rows(selected: int) -> dict[str, Any]:
     text = dict.fromkeys(
         ("shown", "data", "preset", "epoch", "dice", "on", "started", "length", "title", "left", "started_at"), "x"
     )
-    row = {**text, "state": "finished", "group": False, "tags": [], "share": None, "sort": {}}
+    row: dict[str, Any] = {**text, "state": "finished", "group": False, "tags": [], "share": None, "sort": {}}
     rows = [{**row, "id": f"run {n}", "name": f"run {n}"} for n in range(ROWS)]
     return {"rows": rows, "selected": f"run {selected}", "ticked": {}, "full": False, "tickable": True}
 
