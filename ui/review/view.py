@@ -41,6 +41,7 @@ TOLERANCE_MM = 1.0  # of the surface Dice in the table
 SKELETON_PX = 480
 THICK = 1.5  # times the other sides: a voxel is thick along this axis
 SURFACE_DICE = "Surface Dice"
+STEPPED = "review_stepped"  # session key: the case that was opened as the next or previous one
 SCORE_COLUMNS = ("Dice", SURFACE_DICE, "HD95 (mm)", "ASD (mm)", "Volume (ml)")
 
 
@@ -122,7 +123,7 @@ def case_stepper(subjects: Sequence[str], chosen: str) -> None:
     index = subjects.index(chosen)
 
     def choose(new_index: int) -> None:
-        st.session_state[CASE] = subjects[new_index]
+        st.session_state[CASE] = st.session_state[STEPPED] = subjects[new_index]
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.header(formatting.plain(chosen), anchor=False, width="content")
@@ -320,8 +321,12 @@ def case_viewer(
     key: str = VIEWER,
 ) -> None:
     """The viewer of a key with one plane: truth beside prediction and errors, and what was found out about them; the
-    URL of the page keeps the position of the crosshair and the look of the viewer. The page runs again where a class
-    has got another colour, which its lists and figures have too."""
+    URL of the page keeps the position of the crosshair and the look of the viewer. The next or previous case keeps the
+    position; one that is chosen otherwise is shown where it was seen last. The page runs again where a class has got
+    another colour, which its lists and figures have too."""
+    stepped = st.session_state.get(STEPPED) == subject
+    if not stepped:
+        st.session_state.pop(STEPPED, None)
     options = ViewerOptions(
         rows=_rows(scene),
         plane=sharpest_plane(scene.grid),
@@ -332,6 +337,7 @@ def case_viewer(
         look=query_params.get(LOOK, ""),
         name=subject,
         target=target,
+        position="stay" if stepped else "return",
         place_for=FORM if key == VIEWER else "",
     )
     settled = viewer(scene, key, options, report=True)
@@ -369,10 +375,11 @@ def sharpest_plane(grid: Grid) -> Plane:
 
 
 def parse_crosshair(text: str | None, scene: Scene) -> VoxelIndex | None:
-    """A voxel index of the URL, counted from 1 there; ``None`` if it is invalid or outside of the volume."""
+    """A voxel index of the URL, counted from 1 there, moved into the volume if it is beyond its end, as one of another
+    case may be; ``None`` if it is invalid."""
     try:
         i, j, k = (int(part) - 1 for part in (text or "").split(","))
     except ValueError:
         return None
-    inside = all(0 <= n < size for n, size in zip((i, j, k), scene.grid.shape, strict=True))
-    return (i, j, k) if inside else None
+    ni, nj, nk = scene.grid.shape
+    return (min(i, ni - 1), min(j, nj - 1), min(k, nk - 1)) if min(i, j, k) >= 0 else None

@@ -72,7 +72,9 @@ class ErrorLayer {
 
   // Colours of all pairs of classes, from the settings.
   update() {
-    const { classes, settings, shownClasses } = this.viewer, s = settings, opaque = s.overlayHidden ? 0 : Math.min(1, 0.35 + s.opacity);
+    const { classes, settings, shownClasses } = this.viewer, s = settings;
+    if (s.onlyPair && !this.pairNames.has(s.onlyPair)) s.onlyPair = null; // of the classes of another model
+    const opaque = s.overlayHidden ? 0 : Math.min(1, 0.35 + s.opacity);
     const correct = rgba(CORRECT_COLOUR, s.overlayHidden || s.onlyPair ? 0 : s.opacity * 0.3), kinds = ERROR_KINDS.map((kind) => rgba(kind.colour, opaque));
     const byClass = [NEUTRAL_COLOUR, ...classes.map((c) => c.colour)].map((colour) => rgba(colour, opaque));
     this.colours = new Uint32Array(PAIRS);
@@ -100,6 +102,12 @@ class ErrorLayer {
     const { viewer } = this, kind = errorKind(truth, prediction);
     if (kind < 2) return `${ERROR_KINDS[kind].name}, ${viewer.nameOf(truth || prediction)}`;
     return `${viewer.nameOf(truth)} taken for ${viewer.nameOf(prediction)}`;
+  }
+
+  // Names of all pairs of different classes.
+  get pairNames() {
+    const indices = [0, ...this.viewer.classes.map((_, n) => n + 1)];
+    return new Set(indices.flatMap((t) => indices.filter((p) => p !== t).map((p) => this.pairName(t, p))));
   }
 
   // What is wrong at a voxel, in words.

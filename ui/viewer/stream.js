@@ -167,7 +167,9 @@ async function fetchStreamedScene(data, report, arrived) {
     arrived();
     channels.forEach(async (_, n) => { // after the first slice
       const sample = await ask(`${data.image}?sample=${n}`).catch(() => null);
-      if (sample) scene.channels[n].stored = new Uint16Array(await sample.arrayBuffer());
+      if (!sample) return;
+      scene.channels[n].stored = new Uint16Array(await sample.arrayBuffer());
+      arrived(); // percentiles can be found
     });
   };
   Object.values(layers).forEach(async (layer) => {
