@@ -40,6 +40,7 @@ def test_each_event_of_a_sweep_is_drawn_and_moves_no_byte_until_the_crosshair_re
     rest_pointer(axial)
     before = voxel(page)
 
+    traffic.wait_until_quiet(page)
     traffic.forget()
     steps = sweep(page, axial, [-NOTCH] * (slices - 1) + [NOTCH] * (slices - 2))
     expected = [*range(1, slices), *range(slices - 2, 0, -1)]

@@ -82,6 +82,13 @@ class Traffic:
     bytes: int = 0
     requests: list[str] = field(default_factory=list)
 
+    def wait_until_quiet(self, page: Page) -> None:
+        """Wait until nothing is moved for one and a half seconds: what an earlier run of the page still sends has arrived."""
+        before = -1
+        while before != self.bytes:
+            before = self.bytes
+            page.wait_for_timeout(1500)
+
     @classmethod
     def of(cls, page: Page) -> Traffic:
         """That of a page from now on, before it is opened: a websocket that is already open is not seen."""
