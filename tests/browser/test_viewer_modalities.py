@@ -16,7 +16,7 @@ from core.imaging.display import channels
 from tests.browser.conftest import Server
 from tests.browser.test_streamed_volumes import StreamingServer, wait_for_slices
 from tests.support.accessibility import findings
-from tests.support.viewers import Pane, open_menu, settle, wait_until_ready
+from tests.support.viewers import READY_MS, Pane, open_menu, settle, wait_until_ready
 
 pytestmark = pytest.mark.browser
 
@@ -58,7 +58,7 @@ def open_case(server: Server, page: Page) -> None:
     if not (server.data / "several").exists():
         write_case(server.data / "several")
     page.goto(f"{server.url}/data?data=several")
-    page.get_by_text("Slice by slice").click()
+    page.get_by_text("Slice by slice").click(timeout=READY_MS)  # the first page of a server that has just started
     wait_until_ready(page)
     page.get_by_role("group", name="Planes").get_by_role("button", name="axial").click()
     page.locator(".goto input").fill(f"{AT[0] + 6}, {AT[1] + 6}, {AT[2] + 1}")
