@@ -83,7 +83,7 @@ class Traffic:
     requests: list[str] = field(default_factory=list)
 
     def wait_until_quiet(self, page: Page) -> None:
-        """Wait until nothing is moved for one and a half seconds: what an earlier run of the page still sends has arrived."""
+        """Wait until nothing is moved for 1.5 seconds: what an earlier run of the page still sends has arrived."""
         before = -1
         while before != self.bytes:
             before = self.bytes
