@@ -3,16 +3,18 @@
 Streamlit stops a run when the browser asks for another page, and begins that page at once, on a thread of its own. The
 old run goes on until it next calls Streamlit. If it was about to rerun its page (``st.rerun``), it still begins that
 rerun, and sets the page and the query parameters of the session, which both threads share: the new run may then
-show the page that was left, or write its query parameters into the address. Here a run begins once the stopped one
-has ended.
+show the page that was left, or write its query parameters into the address. Here the run of another page begins once
+the stopped one has ended.
 """
 
 from __future__ import annotations
 
+import threading
+from typing import Any
 from weakref import WeakValueDictionary
 
 from streamlit.runtime import app_session
-from streamlit.runtime.scriptrunner import ScriptRunner
+from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
 # A run that computes does not hold up the next page for longer. What follows the end of a run takes milliseconds.
 WAIT_S = 0.5
@@ -20,11 +22,18 @@ _latest: WeakValueDictionary[str, OrderedScriptRunner] = WeakValueDictionary()  
 
 
 class OrderedScriptRunner(ScriptRunner):
-    """A script runner that waits for the thread of the one before it in its session, for ``WAIT_S`` at most."""
+    """A script runner that waits for the thread of the one before it in its session if it is to run another page, for
+    ``WAIT_S`` at most."""
+
+    def __init__(self, *, initial_rerun_data: RerunData, **options: Any) -> None:
+        super().__init__(initial_rerun_data=initial_rerun_data, **options)
+        self._asked_page = initial_rerun_data.page_script_hash
+        self._earlier_thread: threading.Thread | None = None
 
     def start(self) -> None:
         previous = _latest.get(self._session_id)
-        self._earlier_thread = None if previous is None else previous._script_thread
+        if previous is not None and self._asked_page != self._pages_manager.current_page_script_hash:
+            self._earlier_thread = previous._script_thread
         _latest[self._session_id] = self
         super().start()
 
@@ -37,4 +46,4 @@ class OrderedScriptRunner(ScriptRunner):
 
 def run_in_order() -> None:
     """Have all sessions use :class:`OrderedScriptRunner`; called before the first one."""
-    app_session.ScriptRunner = OrderedScriptRunner  # type: ignore[attr-defined]
+    app_session.ScriptRunner = OrderedScriptRunner  # type: ignore[attr-defined, assignment]
