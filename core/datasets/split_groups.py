@@ -16,8 +16,7 @@ AUTO, NONE, PERSON = "auto", "none", "person"
 # Entities that name a person, the first one that is there; and those within which such names are unique. All others,
 # such as session, scan or frame, distinguish images of one person.
 PERSON_ENTITIES = ("person", "patient", "participant", "subject", "case")
-PLACE_ENTITIES = ("site", "hospital", "centre", "center", "institution", "cohort")
-STUDY = "study"  # a place too where it precedes the person in the names; behind it, an examination of that person
+PLACE_ENTITIES = ("site", "hospital", "centre", "center", "institution", "cohort", "study")
 
 
 def split_groups(entities: Mapping[str, Entities], group_by: str) -> dict[str, str]:
@@ -52,10 +51,6 @@ def split_groups(entities: Mapping[str, Entities], group_by: str) -> dict[str, s
 
 def person_of(entities: Entities) -> str:
     """Text that is the same for subjects of one person; empty where file names state none."""
-    name = next((name for name in PERSON_ENTITIES if entities.get(name)), "")
-    if not name:
-        return ""
-    order = list(entities)
-    holds_persons = STUDY in order and order.index(STUDY) < order.index(name)
-    places = [entities[p] for p in (*PLACE_ENTITIES, *([STUDY] if holds_persons else [])) if entities.get(p)]
-    return " ".join([*places, entities[name]])
+    person = next((entities[name] for name in PERSON_ENTITIES if entities.get(name)), "")
+    places = [entities[name] for name in PLACE_ENTITIES if entities.get(name)]
+    return " ".join([*places, person]) if person else ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from core.datasets.layouts.assignment import Assignment, assign
 from core.datasets.layouts.dicom_sets import assign_dicom
 from core.datasets.layouts.listing import Listing
@@ -18,5 +16,4 @@ def match_files(description: SetDescription, listing: Listing) -> Assignment:
     DatasetError
         If DICOM files cannot be read.
     """
-    found = (assign_dicom if description.flag("dicom") else assign)(description, listing)
-    return replace(found, warnings=(*found.warnings, *listing.warnings)) if listing.warnings else found
+    return (assign_dicom if description.flag("dicom") else assign)(description, listing)
