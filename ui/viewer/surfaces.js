@@ -316,7 +316,7 @@ class Surfaces extends SurfaceInteraction {
       ...missing.map((one) => `${one.name}: only in the ${surfaces.find((s) => name(s) === one.name).side === "truth" ? "reference" : "prediction"}, no distances`),
       ...surfaces.filter(({ coarsening }) => coarsening > 1).map((one) => `${name(one)}: from blocks of ${one.coarsening}³ voxels`),
       ...surfaces.filter((one) => one.left_out).map((one) => `${name(one)}: without ${count(one.left_out, "smallest part")}`),
-      ...surfaces.filter((one) => one.volume_differs).map((one) => `${name(one)}: encloses ${one.mesh_ml.toPrecision(3)} ml, its voxels have ${one.volume_ml.toPrecision(3)} ml, as it is simplified`),
+      ...surfaces.filter((one) => one.volume_differs).map((one) => `${name(one)}: encloses ${one.mesh_ml.toPrecision(3)} ml, its voxels have ${one.volume_ml.toPrecision(3)} ml: its corners are cut`),
     ];
     this.status.textContent = [...new Set(words)].join(" · ");
   }
