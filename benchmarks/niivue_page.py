@@ -30,7 +30,9 @@ window.viewer = viewer;
 </script>
 """
 READY = "() => window.viewer?.volumes.length === 3"
-SLICE = "return viewer.frac2vox(viewer.scene.crosshairPos).join();"  # drawn within the handler of the event
+# The slices of the three planes added up, of which the wheel moves one; drawn within the handler of the event.
+SLICE = "const [i, j, k] = viewer.frac2vox(viewer.scene.crosshairPos); return i + j + k;"
+CANVAS = "return document.getElementById('view');"
 
 
 def version(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Processes that benchmarks start: commands of the program, Streamlit servers, and the path of Chromium."""
+"""Processes that benchmarks start: commands of the program, Streamlit servers, and Chromium: its path and flags."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 60
+# Flags with which Chromium draws WebGL on the processor, without a graphics card.
+SOFTWARE_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 
 
 def run_command(*arguments: str) -> str:

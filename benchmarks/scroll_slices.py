@@ -8,13 +8,21 @@ six pictures (``st.image``), or a single one; NiiVue (``--niivue``, see ``niivue
 overlays in a window of the same size. Steps alternate between the apps. Each step is an event of the browser's input
 pipeline, timed in the page from the event's time stamp to the end of the frame that shows the slice. A slider has no
 wheel, so keys are compared with keys, and wheels with wheels; browsers deliver wheel events later, in step with their
-frames. Then a sweep at 60 events per second reports the slices that were drawn, late ones and network traffic. Needs
-Chromium (on the path, or named by ``CHROMIUM``) and playwright of ``requirements-dev.txt``.
+frames.
+
+Then a sweep of 60 events at 60 per second, which a script in the page hands over, since a browser that is controlled
+from outside takes an event only when the one before it is dealt with: one after each frame that is in time, two after
+one that took twice as long, of which the first can no longer be drawn. It reports the rate that was reached, the slices
+that were drawn, by how many frames the latest of them came after the first frame that could show it, and the bytes of
+websockets and requests during the sweep and in the two seconds after it, in which the page reports the crosshair. The
+goal: every slice drawn, at most one frame late. Needs Chromium (on the path, or named by ``CHROMIUM``) and playwright
+of ``requirements-dev.txt``.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import platform
@@ -22,6 +30,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +44,8 @@ from benchmarks.processes import StreamlitServer, chromium_path, run_command
 SHAPE = (256, 192, 144)
 SWEEP_HZ = 60
 SWEEP_EVENTS = 60
+BEFORE_REPORT_MS = 200  # after the last event, in which the viewer reports nothing yet
+AFTER_MS = 2000  # in which it has reported the crosshair, and the page has run anew
 
 SLIDER_APP = """
 import numpy as np, streamlit as st
@@ -53,32 +64,23 @@ def look():
     planes = ((2, k), (1, 96), (0, 128))
     for row in range({rows}):  # truth, prediction
         for column, plane in zip(st.columns(3), planes[:{columns}]):
-            column.image(picture(*plane), width="stretch")
+            column.image(picture(*plane), caption=str(k), width="stretch")
 
 look()
 """
 
-# In the page: record the time from an event to the frame that shows its slice, and the slices at the end of each frame;
-# `now()` returns the slice on screen.
+# In the page: record the time from an event to the frame that shows its slice; `now()` returns the slice on screen.
 RECORD_TIMES = """
 ([kind, source]) => {
   const now = new Function(source);
-  window.times = []; window.late = []; window.drawn = new Set();
-  const keepDrawn = () => {
-    const channel = new MessageChannel();
-    channel.port1.onmessage = () => window.drawn.add(now());
-    channel.port2.postMessage(0);
-    requestAnimationFrame(keepDrawn);
-  };
-  requestAnimationFrame(keepDrawn);
+  window.times = []; window.sweeping = false;
   for (const name of kind.split(" ")) addEventListener(name, (event) => {
+    if (window.sweeping) return;
     const before = now(), at = event.timeStamp;
-    let frames = 0;
     const look = () => {
-      frames += 1;
       const channel = new MessageChannel(); // its task runs when all of this frame's drawing is done
       channel.port1.onmessage = () => {
-        if (now() !== before) { window.times.push(performance.now() - at); window.late.push(frames - 1); }
+        if (now() !== before) window.times.push(performance.now() - at);
         else if (performance.now() - at < 5000) requestAnimationFrame(look);
       };
       channel.port2.postMessage(0);
@@ -87,15 +89,66 @@ RECORD_TIMES = """
   }, { capture: true, passive: true });
 }
 """
+# In the page: hand over the events of a sweep; ends soon after the last of them. `swept` is the result, once the page
+# has come to rest.
+SWEEP = """
+([source, target, kind, details, count, hz, soonMs, restMs]) => new Promise((soon) => {
+  const now = new Function(source), element = new Function(target)(), first = now(), period = 1000 / hz;
+  const due = [], shown = new Map(); // frame in which each slice could be drawn, and in which it was, by distance
+  const Kind = kind === "wheel" ? WheelEvent : KeyboardEvent;
+  const event = () => new Kind(kind, { bubbles: true, composed: true, cancelable: true, ...details });
+  let frames = 0, started, ended;
+  window.sweeping = true;
+  window.swept = new Promise((done) => {
+    const frame = (time) => {
+      const channel = new MessageChannel(); // its task runs when all of this frame's drawing is done
+      channel.port1.onmessage = () => {
+        frames += 1;
+        const distance = Math.abs(now() - first);
+        if (!shown.has(distance)) shown.set(distance, frames);
+        started ??= time;
+        const wanted = Math.min(count, Math.floor((time - started) / period + 1.5));
+        while (due.length < wanted) {
+          element.dispatchEvent(event());
+          due.push(frames + 1);
+        }
+        if (due.length === count) ended ??= time;
+        if (ended !== undefined && time - ended >= soonMs) soon();
+        if (ended === undefined || time - ended < restMs) return requestAnimationFrame(frame);
+        window.sweeping = false;
+        const late = due.map((n, index) => (shown.has(index + 1) ? shown.get(index + 1) - n : null));
+        done({ seconds: (ended - started) / 1000, late });
+      };
+      channel.port2.postMessage(0);
+    };
+    requestAnimationFrame(frame);
+  });
+})
+"""
 FIND = (  # within shadow roots
     "const find = (root, selector) => root.querySelector(selector) ?? "
     "[...root.querySelectorAll('*')].map(e => e.shadowRoot && find(e.shadowRoot, selector)).find(Boolean);"
 )
-VIEWER_SLICE = FIND + "window.pane ??= find(document, 'canvas.pane'); return window.pane.dataset.slice;"
+VIEWER_PANE = FIND + "return window.pane ??= find(document, 'canvas.pane');"
+VIEWER_SLICE = FIND + "window.pane ??= find(document, 'canvas.pane'); return Number(window.pane.dataset.slice);"
+SLIDER_THUMB = "return document.querySelector('[role=slider]');"
 SLIDER_PICTURE = (
-    "const image = document.querySelector('[data-testid=stImage] img');"
-    "if (image.complete) window.shown = image.src; return window.shown;"
+    "const picture = document.querySelector('[data-testid=stImage]'), image = picture.querySelector('img');"
+    "if (image.complete) window.shown = Number(picture.textContent); return window.shown;"
 )
+WHEEL = {"deltaY": -100, "clientX": 300, "clientY": 250}  # of NiiVue in the axial plane
+KEY = {"key": "ArrowRight", "code": "ArrowRight", "keyCode": 39}
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How an app takes a sweep: JavaScript that returns the slice on screen and the element that gets the events, the
+    kind of these and their details."""
+
+    source: str
+    target: str
+    kind: str
+    details: dict[str, Any]
 
 
 def main() -> int:
@@ -214,12 +267,15 @@ def measure(review: str, sliders: dict[str, str], niivue: list[str], args: argpa
         viewer.locator("canvas.pane").first.hover()
         viewer.locator("canvas.pane").first.press("Home")
         viewer.wait_for_timeout(1000)  # until the position of the crosshair has been sent
-        sweeps = {"viewer": sweep_through(viewer, "")}
+        sweeps = {"viewer": sweep_through(viewer, Swept(VIEWER_SLICE, VIEWER_PANE, "wheel", WHEEL))}
         for name, page in by_key.items():
+            page.bring_to_front()
             page.get_by_role("slider").press("Home")
             page.wait_for_timeout(1000)
-            sweeps[name] = sweep_through(page, "ArrowRight")
-        sweeps |= {name: sweep_through(page, "") for name, page in by_wheel.items()}
+            sweeps[name] = sweep_through(page, Swept(SLIDER_PICTURE, SLIDER_THUMB, "keydown", KEY))
+        for name, page in by_wheel.items():
+            page.bring_to_front()
+            sweeps[name] = sweep_through(page, Swept(niivue_page.SLICE, niivue_page.CANVAS, "wheel", WHEEL))
         browser.close()
     return {"opened_s": opened, "times_ms": times, "sweeps": sweeps}
 
@@ -264,37 +320,38 @@ def opening_time_s(browser: Any, url: str) -> float:
     return seconds
 
 
-def sweep_through(page: Any, key: str) -> dict[str, Any]:
-    """Sixty events per second for a second, of a key, or of the wheel where none is given: the slices that were drawn,
-    the frames by which the latest came late, and bytes moved."""
-    requests: list[str] = []
-    page.bring_to_front()
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("websocket", lambda websocket: requests.append(websocket.url))
+def sweep_through(page: Any, app: Swept) -> dict[str, Any]:
+    """A sweep through an app: the rate of the events, the slices that were drawn, the frames by which the latest came
+    late, and the bytes that were moved during the sweep and after it."""
     client = page.context.new_cdp_session(page)
-    frames: list[int] = []
-    client.on("Network.webSocketFrameSent", lambda event: frames.append(len(event["response"]["payloadData"])))
-    client.on("Network.webSocketFrameReceived", lambda event: frames.append(len(event["response"]["payloadData"])))
+    moved = [0]
+
+    def count_frame(event: dict[str, Any]) -> None:
+        frame = event["response"]
+        is_binary = frame["opcode"] == 2  # in base64
+        moved[0] += len(base64.b64decode(frame["payloadData"])) if is_binary else len(frame["payloadData"])
+
+    def count_request(event: dict[str, Any]) -> None:
+        moved[0] += int(event["encodedDataLength"])
+
+    client.on("Network.webSocketFrameSent", count_frame)
+    client.on("Network.webSocketFrameReceived", count_frame)
+    client.on("Network.loadingFinished", count_request)
     client.send("Network.enable")
-    page.evaluate("late.length = 0; drawn.clear()")
-    page.wait_for_timeout(200)  # the first of the slices drawn is the one on the screen
-    started = time.monotonic()
-    for n in range(SWEEP_EVENTS):
-        if key:
-            page.keyboard.press(key)
-        else:
-            page.mouse.wheel(0, -100)
-        time.sleep(max(0.0, started + (n + 1) / SWEEP_HZ - time.monotonic()))
-    seconds = time.monotonic() - started
-    moved = sum(frames) + len(requests)
-    page.wait_for_timeout(1000)
-    late = page.evaluate("late")
+    details = [app.source, app.target, app.kind, app.details]
+    page.evaluate(SWEEP, [*details, SWEEP_EVENTS, SWEEP_HZ, BEFORE_REPORT_MS, AFTER_MS])
+    during = moved[0]
+    swept = page.evaluate("swept")
+    client.detach()
+    late = [frames for frames in swept["late"] if frames is not None]
     return {
         "events": SWEEP_EVENTS,
-        "seconds": seconds,
-        "slices_drawn": page.evaluate("drawn.size") - 1,
+        "events_per_s": (SWEEP_EVENTS - 1) / swept["seconds"],
+        "slices_drawn": len(late),
+        "at_most_one_frame_late": sum(frames <= 1 for frames in late),
         "frames_late_most": max(late, default=None),
-        "bytes": moved,
+        "bytes_during": during,
+        "bytes_after": moved[0] - during,
     }
 
 
@@ -317,8 +374,10 @@ def report(results: dict[str, Any], as_json: bool) -> None:
         print(f"p95 of the viewer over that of {name}: {p95['viewer, wheel, fill'] / p95[name]:.2f} (wheels both)")
     for name, sweep in results["sweeps"].items():
         print(
-            f"sweep, {name}: {sweep['events']} events in {sweep['seconds']:.2f} s, {sweep['slices_drawn']} slices "
-            f"drawn, at most {sweep['frames_late_most']} frames late, {sweep['bytes']} bytes transferred"
+            f"sweep, {name}: {sweep['events']} events, {sweep['events_per_s']:.1f} per second, {sweep['slices_drawn']} "
+            f"slices drawn, {sweep['at_most_one_frame_late']} of them at most one frame late, the latest "
+            f"{sweep['frames_late_most']}; {sweep['bytes_during']} bytes during the sweep, {sweep['bytes_after']} "
+            "after it"
         )
     opened = ", ".join(f"{s:.2f}" for s in results["opened_s"])
     print(f"from opening Review to its panes: {opened} s (the first without prepared files)")

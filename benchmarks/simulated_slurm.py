@@ -106,7 +106,8 @@ def _squeue(state: dict[str, Any], arguments: Sequence[str]) -> str:
     given = dict(pairwise(arguments))
     jobs = state["jobs"]
     if "--name" in given:
-        jobs = [job for job in jobs if job["name"] == given["--name"]]
+        names = set(given["--name"].split(","))
+        jobs = [job for job in jobs if job["name"] in names]
     if "-j" in given:
         numbers = set(given["-j"].split(","))
         jobs = [job for job in jobs if job["id"].partition("_")[0] in numbers]
@@ -118,7 +119,7 @@ def _squeue(state: dict[str, Any], arguments: Sequence[str]) -> str:
 def _line(form: str, job: dict[str, str]) -> str:
     runs = job["state"] == "RUNNING"
     values = {"%i": job["id"], "%T": job["state"], "%r": "None" if runs else "Resources", "%N": "n1" if runs else ""}
-    values |= {"%b": "gres:gpu:1", "%F": job["id"].partition("_")[0]}
+    values |= {"%b": "gres:gpu:1", "%F": job["id"].partition("_")[0], "%j": job["name"]}
     for code, value in values.items():
         form = form.replace(code, value)
     return f"{form}\n"

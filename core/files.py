@@ -16,15 +16,17 @@ from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 
-from core.hosts import host_in_file_name
+from core.hosts import pid_space_in_file_name
 
 Content = TypeVar("Content")
 
 _SUFFIX = ".tmp"
-# Host, PID and process of the writer; earlier versions wrote no host, or nothing behind the PID.
+# Host with PID namespace, PID and process of the writer; earlier versions wrote the host alone, no host, or nothing
+# behind the PID.
 _WRITER = re.compile(r"(?:\.@([A-Za-z0-9_-]+))?\.(\d+)(?:\.([0-9a-f]{4})[0-9a-f]{4})?\.tmp$")
 _PROCESS = secrets.token_hex(2)  # differs from that of an earlier process with the same PID
 _numbers = itertools.count(secrets.randbelow(0x10000))
+_FORGOTTEN_S = 86400.0  # a temporary file of another machine or boot that was not written for so long is left
 _TAIL_BYTES = 256 * 1024
 _RETRY_S = (0.0, 0.01, 0.03, 0.1, 0.3)  # waits before reading again a file that was replaced while it was read
 _MISSING_S = 0.03  # longest of them for a file that is missing
@@ -41,9 +43,9 @@ NO_FILE = FileStamp(0, 0)
 
 
 def file_stamp(path: Path) -> FileStamp:
-    """The stamp of a file or folder; links are followed."""
+    """The stamp of a file or folder, also while another host replaces it; links are followed."""
     try:
-        status = path.stat()
+        status = read_replaced(path.stat)
     except OSError:
         return NO_FILE
     return FileStamp(status.st_size, status.st_mtime_ns)
@@ -148,9 +150,10 @@ def atomic_replace(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A unique temporary path in the same folder, also over several machines: ``.NAME.@HOST.PID.UNIQUE.tmp``."""
+    """A unique temporary path in the same folder, also over several machines: ``.NAME.@HOST-SPACE.PID.UNIQUE.tmp``,
+    where SPACE stands for the boot and PID namespace."""
     unique = f"{_PROCESS}{next(_numbers) % 0x10000:04x}"
-    return path.with_name(f".{path.name}.@{host_in_file_name()}.{os.getpid()}.{unique}{_SUFFIX}")
+    return path.with_name(f".{path.name}.@{pid_space_in_file_name()}.{os.getpid()}.{unique}{_SUFFIX}")
 
 
 def remove_temporaries(folder: Path, name: str = "*", *, of_living: bool = True) -> None:
@@ -160,11 +163,11 @@ def remove_temporaries(folder: Path, name: str = "*", *, of_living: bool = True)
     ----------
     folder : Path. The folder; may be missing.
     name : str. Glob pattern for the names of the final files.
-    of_living : bool. Whether to remove files of running processes, and of other hosts, too; only if no other process
-        writes.
+    of_living : bool. Whether to remove files of running processes, and those that other hosts and boots have written
+        within a day, too; only if no other process writes.
     """
     for stale in folder.glob(f".{name}.*{_SUFFIX}"):
-        if of_living or not _may_be_written(_WRITER.search(stale.name)):
+        if of_living or not _may_be_written(stale, _WRITER.search(stale.name)):
             if stale.is_dir():
                 shutil.rmtree(stale, ignore_errors=True)
             else:
@@ -196,6 +199,29 @@ def read_replaced(read: Callable[[], Content], *, exists: bool = False) -> Conte
                 os.listdir(os.path.dirname(error.filename))
         time.sleep(wait_s)
     return read()
+
+
+def is_present(path: Path) -> bool:
+    """Whether a file or folder exists, also while another host replaces it; links are followed.
+
+    Raises
+    ------
+    OSError
+        If the file system does not say, as where it does not answer.
+    """
+    try:
+        read_replaced(path.stat)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def may_be_present(path: Path) -> bool:
+    """Whether a file or folder exists, or its file system does not say."""
+    try:
+        return is_present(path)
+    except OSError:
+        return True
 
 
 def read_tail(path: Path, lines: int) -> str:
@@ -261,13 +287,14 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _may_be_written(writer: re.Match[str] | None) -> bool:
-    """Whether a temporary file may be of a running process: of this one, another one here, or any on another host."""
+def _may_be_written(path: Path, writer: re.Match[str] | None) -> bool:
+    """Whether a temporary file may be of a running process: of this one, another one here, or any on another host or in
+    another PID namespace, whose PIDs mean nothing here."""
     import psutil
 
     if writer is None:
         return False
-    if writer[1] not in (None, host_in_file_name()):
-        return True
+    if writer[1] not in (None, pid_space_in_file_name()):
+        return time.time() - file_stamp(path).mtime_ns / 1e9 < _FORGOTTEN_S
     pid = int(writer[2])
     return writer[3] == _PROCESS if pid == os.getpid() else psutil.pid_exists(pid)

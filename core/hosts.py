@@ -67,6 +67,14 @@ def host_in_file_name() -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", host_name())
 
 
+@cache
+def pid_space_in_file_name() -> str:
+    """The host name and the boot and PID namespace within which PIDs are valid, as :func:`host_in_file_name`: another
+    machine, container or boot of the same name has another one."""
+    space = hashlib.sha256(pid_space().encode()).hexdigest()[:8] if pid_space() else ""
+    return "-".join(filter(None, (host_in_file_name(), space)))
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text("ascii", "replace").strip()

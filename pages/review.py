@@ -15,6 +15,7 @@ from ui.review.case_list import Scores, case_list
 from ui.review.case_order import choose_order, choose_shown, spread_of, worst_first
 from ui.review.epochs_view import epochs_controls, read_epochs, with_epoch_layers
 from ui.review.export_view import export_button
+from ui.review.features_view import features_controls, read_features
 from ui.review.figures_view import show_figures
 from ui.review.files_view import show_files
 from ui.review.findings import findings_url
@@ -22,6 +23,7 @@ from ui.review.heat_layers import heat_of
 from ui.review.models_view import show_models
 from ui.review.notes_view import read_notes, show_notes, target
 from ui.review.second_model import SecondModel, choose_second, second_controls, with_second_layer
+from ui.review.second_scores import scores_of_all, show_case_scores
 from ui.review.surfaces_job import surface_urls
 from ui.review.training import follow_training
 from ui.review.views import FIGURES, MODELS, OF_FILES, choose_source, choose_view, open_case
@@ -90,7 +92,7 @@ with choosers:
     save_to_url(filter_key, case_filter, "cases", filters[0])
 predictions = read_predictions(runs_root(), model.path, choice.folder)
 noted = NotedModel(runs_root(), model.path, choice.folder)
-classes = [{"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground]
+classes = view.shown_classes({"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground)
 of_set = held_out if case_filter == HELD_OUT else dataset.ids
 with side:
     view.summary(dataset, metadata, view.CaseList(model.path, choice.folder, list(of_set), predictions))
@@ -107,7 +109,7 @@ chosen = st.session_state[CASE] if st.session_state[CASE] in subjects else subje
 save_to_url(CASE, chosen)
 with view_row:
     second = choose_second(models, model, dataset, chosen, second_slot)
-    shown = choose_view(isinstance(second, SecondModel))
+    shown = choose_view(second.view_title if second is not None else "")
 tab_title("Review", chosen, model.name)
 
 with heading:
@@ -128,18 +130,23 @@ with side:
         st.rerun()
     tolerance_mm = order.measure.tolerance_mm or view.TOLERANCE_MM
     view.score_table(predictions.get(chosen), classes, tolerance_mm, metadata.regions)
+    if second is not None:
+        show_case_scores(cases, metadata, dataset, second, chosen)
     epoch = predictions[chosen].epoch if chosen in predictions else 0
     show_notes(noted, notes, chosen, epoch)
     export_button(cases, model.name, dataset, chosen, notes)
 with picture:
     if shown == FIGURES:
         show_figures(cases, classes, open_case)
-    elif shown == MODELS and isinstance(second, SecondModel):
-        show_models(cases, metadata, second, order, open_case)
+    elif shown == MODELS and second is not None:
+        if (of_second := scores_of_all(cases, metadata, dataset, second)) is not None:
+            show_models(cases, metadata, of_second, order, open_case)
     else:
         with view.first_picture(), stop_on_user_error():
             file = predictions[chosen].file if chosen in predictions else None
             heat = heat_of(model.path, choice.folder, metadata, predictions.get(chosen))
+            features = read_features(model.path, choice.folder, metadata, predictions.get(chosen))
+            heat += features.layers
             scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options, heat)
         if second is not None:
             scene = with_second_layer(scene, second, dataset, metadata.label_space, chosen)
@@ -152,4 +159,5 @@ with picture:
         view.case_viewer(scene, query_params.get(CROSSHAIR), chosen, found, target())
         view.resampling_note(predictions.get(chosen), scene)
         epochs_controls(epochs)
+        features_controls(features)
     follow_training(model.key, choice.folder)

@@ -99,7 +99,7 @@ url_changes.save(state)
 problem = None
 if state.config is not None:
     try:
-        summary = cache.dataset_summary(choice, DataOptions.from_config(state.config.data))
+        summary = cache.dataset_summary(choice, DataOptions.of_own_data(state.config.data))
     except UserError as error:
         problem = error
 options = {
@@ -125,7 +125,7 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             can_start = shown.can_start
             report = None
             if choice != DEMO:
-                report = doctor_job.finished_report(Path(path), DataOptions.from_config(state.config.data))
+                report = doctor_job.finished_report(Path(path), DataOptions.of_own_data(state.config.data))
             force = partial(form.set_value, base, "force", True)
             can_start = readiness.render(choice, state.config, summary, report, force) and can_start
         engine = engine_choice.choose(runs_root())
@@ -181,12 +181,15 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
                 st.caption("The preview needs the demo data: make it on the Data page, or by a first training.")
             else:
                 planned = forecast.forecast(state.config, summary, shown.device)
-                dataset = cache.dataset(Path(cache.dataset_path(choice)), DataOptions.from_config(state.config.data))
+                dataset = cache.dataset(Path(cache.dataset_path(choice)), DataOptions.of_own_data(state.config.data))
                 subjects = split_subjects(summary.labelled, state.config.split).train
                 if wants_places:
-                    sub_volume_preview(dataset, subjects[0], planned.config.sampling, planned.spacing_mm)
+                    sub_volume_preview(
+                        dataset, subjects[0], planned.config.sampling, planned.spacing_mm, state.config.data.crop
+                    )
                 if wants_augmentation:
-                    augmentation = augmentation_view.render(dataset, subjects, planned)
+                    unoriented = forecast.unoriented_subjects(state.config, summary)
+                    augmentation = augmentation_view.render(dataset, subjects, planned, unoriented)
         form.render(base, state, fixed, options)
 augmentation.complete()
 shown.complete()

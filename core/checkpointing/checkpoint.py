@@ -32,7 +32,7 @@ from core.checkpointing.metadata import (
     parse_metadata,
 )
 from core.errors import CheckpointError, UserError
-from core.files import atomic_replace, remove_temporaries
+from core.files import atomic_replace, is_present, may_be_present, remove_temporaries
 from core.formatting import format_bytes
 from core.models import input_channels
 from core.models.build import build_model
@@ -173,7 +173,7 @@ def load_latest(folder: Path) -> tuple[Checkpoint, str]:
                 os.replace(folder / LAST, folder / DAMAGED)
             return checkpoint, str(error)
         except CheckpointError as previous_error:
-            exists = (folder / PREVIOUS).exists()
+            exists = may_be_present(folder / PREVIOUS)
             reason = f"nor can the previous one: {previous_error}" if exists else "and there is no previous one"
             raise CheckpointError(f"the last checkpoint cannot be read: {error}; {reason}") from error
 
@@ -283,7 +283,7 @@ def _verify(temporary: Path, path: Path, data: bytes) -> None:
 
 def _link_previous(path: Path, previous: Path) -> None:
     """Give a file that is about to be replaced a second name; ``path`` exists at every instant."""
-    if not path.exists():
+    if not is_present(path):
         return
     with atomic_replace(previous) as temporary:
         try:

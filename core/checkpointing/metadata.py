@@ -189,7 +189,11 @@ def open_safetensors(path: Path, framework: str) -> Any:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError:  # a file system that does not answer; opening the file says why
+        is_there = True
+    if not is_there:
         raise CheckpointError(f"expected a checkpoint, found no file {path}")
     try:
         return safe_open(str(path), framework=framework, device="cpu")

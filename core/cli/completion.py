@@ -22,7 +22,7 @@ INSTALL = {
     "fish": f"{COMMAND} completion fish > ~/.config/fish/completions/{COMMAND}.fish",
 }
 DIRECTORIES = {"DIR", "FOLDER", "DATA", "OUT"}  # metavars of folders
-FILES = {"FILE", "IMAGE", "SEG.nii.gz", "FILE.safetensors"}
+FILES = {"FILE", "IMAGE", "SEG.nii.gz", "FILE.safetensors", "FOLDER|FILE.zip", "SOURCE"}
 RUNS = {"RUN", "RUN|FILE"}
 
 # Functions that offer the ids of runs in the root of runs, or these and files; the names of layouts, and files.

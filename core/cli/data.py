@@ -12,6 +12,7 @@ from core.cli.arguments import add_data, add_json, add_progress
 from core.cli.data_download import add_download
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
+from core.datasets.described_regions import Classes, check_regions, follow_classes, parse_regions
 from core.datasets.folder_description import DescribedFolder, describe, parse_classes, starting_point
 from core.datasets.label_values import default_classes, label_values
 from core.datasets.layouts.described_layout import modality_table
@@ -90,9 +91,12 @@ def _add_describe(actions: Any) -> None:
     flags("--classes", metavar="NAME=VALUE", nargs="+", action="extend", help=KEYS["classes"])
     flags("--colours", metavar="NAME=#RRGGBB", nargs="+", action="extend", help=KEYS["colours"])
     flags("--ignored", dest="ignore", metavar="NAME", help=KEYS["ignore"])
+    flags("--regions", metavar="NAME=CLASS,CLASS", nargs="+", action="extend", help=f"{KEYS['regions']}; none for none")
+    flags("--regions-class-order", metavar="CLASS", nargs="+", action="extend", help=KEYS["regions_class_order"])
     flags("--id", metavar="TEMPLATE", help=KEYS["id"])
     flags("--rater", metavar="TEXT", help=KEYS["rater"])
     flags("--overlap", metavar="error|later", help=KEYS["overlap"])
+    flags("--several", metavar="error|one", help=KEYS["several"])
     flags("--save", action="store_true", help="keep the description for this folder: every command and page uses it")
     flags("--forget", action="store_true", help="remove the description that was saved for this folder")
     flags("--out", metavar="FILE.toml", type=Path, help="write the description to this file, for --layout FILE.toml")
@@ -165,10 +169,34 @@ def _changes(args: argparse.Namespace, described: DescribedFolder) -> dict[str, 
         labels = changes.get("labels", described.content.get("labels", ""))
         named = "{label" in str(labels) or bool(described.content.get("dicom") and not labels)
         changes["classes"] = parse_classes(args.classes, masks=named)
-        if described.content.get("dicom") and not (labels or args.colours):
-            kept = described.content.get("colours", {}).items()
-            changes["colours"] = {n: c for n, c in kept if n in changes["classes"]} or None
-    return changes | {k: getattr(args, k) for k in ("ignore", "id", "rater", "overlap") if getattr(args, k)}
+        if not args.colours and (kept := changes.get("colours", described.content.get("colours"))):
+            changes["colours"] = {n: c for n, c in kept.items() if n in changes["classes"]} or None
+    changes |= {k: getattr(args, k) for k in ("ignore", "id", "rater", "overlap", "several") if getattr(args, k)}
+    return changes | _region_changes(args, {**described.content, **changes}, described.assignment.description.classes)
+
+
+def _region_changes(args: argparse.Namespace, content: dict[str, Any], before: Classes | None) -> dict[str, Any]:
+    """Regions that flags state, or that follow other classes."""
+    changes: dict[str, Any] = {}
+    if args.classes and before is not None:
+        followed = follow_classes(content, before, content["classes"])
+        changes = {k: v for k, v in followed.changes.items() if not (k == "ignore" and args.ignore)}
+        if followed.lost and not args.regions:
+            print(
+                f"warning: regions that are not made of whole classes any more are removed: "
+                f"{', '.join(followed.lost)}; state them with --regions",
+                file=sys.stderr,
+            )
+    if args.regions:
+        changes |= {"regions": parse_regions(args.regions), "regions_class_order": None}
+    if args.regions_class_order:
+        changes["regions_class_order"] = args.regions_class_order
+    content = {**content, **changes}
+    classes = content.get("classes", before)
+    if (args.regions or args.classes) and content.get("regions") and classes is not None:
+        order = content.get("regions_class_order") or []
+        check_regions(content["regions"], order, classes, str(content.get("ignore") or ""))
+    return changes
 
 
 def _pair(key: str, text: str) -> tuple[str, str]:

@@ -69,14 +69,17 @@ def licence_lines(wanted: Download, root: Path) -> list[str]:
 def _list(args: argparse.Namespace) -> None:
     others = sets_to_register()
     if args.json:
-        registered = [{"name": s.name, "title": s.title, "source": s.source, "files": s.files} for s in others]
+        registered = [
+            {"name": s.name, "title": s.title, "source": s.source, "files": s.images, "labels": s.labels}
+            for s in others
+        ]
         print(dumps({"download": [_facts(d) for d in known_downloads().values()], "register": registered}, indent=2))
         return
     rows = [(d.name, d.title, f"{format_number(d.size_gb, 2)} GB", d.licence) for d in known_downloads().values()]
     print("\n".join(align_columns([("name", "data set", "about", "licence"), *rows], left=4)))
     print("\nOthers come from their publishers, most of whom ask to register; put the folder into the data root.\n")
-    columns = ("data set", "fetch or register at", "files")
-    print("\n".join(align_columns([columns, *((s.title, s.source, s.files) for s in others)], left=3)))
+    for s in others:
+        print(f"{s.title}: {s.source}\n  images  {s.images}" + (f"\n  labels  {s.labels}" if s.labels else ""))
 
 
 def _facts(wanted: Download) -> dict[str, Any]:

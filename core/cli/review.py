@@ -7,8 +7,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from core.cli import review_calibration, review_epochs, review_files, review_surfaces
-from core.cli.arguments import add_checkpoints, add_data, add_json, add_progress
+from core.cli import (
+    review_calibration,
+    review_compare,
+    review_epochs,
+    review_files,
+    review_score,
+    review_surfaces,
+)
+from core.cli.arguments import add_checkpoints, add_json, add_progress
 from core.cli.help_format import HelpFormatter
 from core.cli.kept_predictions import add_data_reading, add_kept_model, open_kept_model
 from core.cli.output import align_columns, check_output_file, number_cell, write_text
@@ -19,8 +26,6 @@ from core.datasets.loading import read_first_geometry
 from core.errors import ConfigError, RunError, VolumeError
 from core.evaluation.agreement import agreement, volumes_of
 from core.evaluation.case_analysis import pool
-from core.evaluation.case_measures import MEASURES
-from core.evaluation.paired_comparison import TEST_IN_WORDS, comparable, compare_scores, seen_in_training
 from core.evaluation.slice_sheet import MAX_SLICES, PLANES, SheetOptions
 from core.formatting import format_count, format_list, format_size
 from core.paths import checkpoints_root
@@ -75,14 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     review_epochs.add_arguments(add("epochs", review_epochs.run, review_epochs.HELP))
     review_files.add_arguments(add("files", review_files.run, review_files.HELP))
     review_surfaces.add_arguments(add("surfaces", review_surfaces.run, review_surfaces.HELP))
-    compare = add("compare", _compare, "compare two models on the cases that both have segmented, with a paired test")
-    compare.add_argument("run", metavar="A", help="a run, a checkpoint file or an ensemble")
-    compare.add_argument("other", metavar="B", help="another one")
-    add_data(compare)
-    add_data_reading(compare)
-    compare.add_argument(
-        "--measure", choices=[measure.key for measure in MEASURES], default="dice", help="what is compared"
-    )
+    review_compare.add_arguments(add("compare", review_compare.run, review_compare.HELP))
+    review_score.add_arguments(add("score", review_score.run, review_score.HELP))
     note = add("note", _note, "write a note on a case of a model")
     add_kept_model(note)
     note.add_argument("subject", metavar="SUBJECT", help="id of the case")
@@ -192,49 +191,6 @@ def _analyse(args: argparse.Namespace) -> int:
             f"{name}: volume {number_cell(limits.bias, 2)} ml from the reference on average, limits of agreement "
             f"{number_cell(limits.lower, 2)} to {number_cell(limits.upper, 2)} ml (n = {limits.n})"
         )
-    return 0
-
-
-def _compare(args: argparse.Namespace) -> int:
-    from core.strict_json import dumps
-
-    measure = next(m for m in MEASURES if m.key == args.measure)
-    models = [open_kept_model(args, text) for text in (args.run, args.other)]
-    scores = [{id: k.score for id, k in m.predictions.items() if k.score is not None} for m in models]
-    shared = [id for id in scores[0] if id in scores[1]]
-    if not shared:
-        counts = " and ".join(str(len(found)) for found in scores)
-        raise RunError(
-            f"expected cases that both models have segmented, found {counts} scored ones, none of them shared; make "
-            f"them: {models[1].evaluate} --subject ID --keep"
-        )
-    results = compare_scores(scores[0], scores[1], measure)
-    left_out = comparable(scores[0], scores[1]).left_out
-    if left_out:
-        print(f"warning: only one of the models scores {format_list(left_out)}: not compared", file=sys.stderr)
-    names = [model.name for model in models]
-    if names[0] == names[1]:
-        names = [f"{model.name} ({model.checkpoint.stem})" for model in models]
-    for model, name in zip(models, names, strict=True):
-        seen = seen_in_training(model.metadata, model.dataset.path, shared)
-        if seen:
-            print(f"warning: {name} was trained on {format_list(seen)}: its scores there are too good", file=sys.stderr)
-    if args.json:
-        described = {"measure": measure.key, "label": measure.label, "models": names, "cases": shared}
-        described["left_out"] = list(left_out)
-        print(dumps({**described, "results": [result.to_json() for result in results]}))
-        return 0
-    print(f"{measure.label}, {format_count(len(shared), 'case')} of both; A {names[0]}, B {names[1]}")
-    rows: list[tuple[str, ...]] = [("class", "n", "mean A", "mean B", "A better", "B better", "median B - A", "p")]
-    for r in results:
-        wins = (str(r.first_better), str(r.second_better))
-        numbers = (number_cell(r.median_difference, 4), number_cell(r.p, 3))
-        rows.append((r.class_name, str(r.n), *r.means(measure.decimals, "-"), *wins, *numbers))
-    print("\n".join(align_columns(rows)))
-    for r in results:
-        print(f"{r.class_name}: {r.verdict(names)}")
-    print("".join(f"{r.left_out(names)}\n" for r in results if r.left_out(names)), end="")
-    print(f"p: {TEST_IN_WORDS}")
     return 0
 
 

@@ -14,10 +14,10 @@ from core.cli.arguments import add_progress
 from core.cli.kept_predictions import add_kept_model, open_kept_model
 from core.cli.output import align_columns, check_output_file, number_cell
 from core.cli.progress import show_progress
-from core.errors import VolumeError
+from core.errors import ConfigError, VolumeError
 from core.evaluation.surface_meshes import CaseSurfaces, Surface
 from core.files import atomic_write
-from core.runs.kept_surfaces import keep_surfaces, write_meshes
+from core.runs.kept_surfaces import ARCHIVE, keep_surfaces, write_meshes
 from core.strict_json import dumps
 
 HELP = "make the surfaces of the classes of a case, with signed distances, and write them as STL, PLY or a picture"
@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for ending, more in (("stl", ""), ("ply", ", with colours and signed distances")):
         parser.add_argument(
             f"--{ending}",
-            metavar="FOLDER",
+            metavar="FOLDER|FILE.zip",
             type=Path,
-            help=f"folder to write a file SUBJECT-CLASS-reference.{ending} and ...-prediction.{ending} of each class "
-            f"to, in RAS mm{more}",
+            help=f"folder or ZIP file to write a file SUBJECT-CLASS-reference.{ending} and ...-prediction.{ending} of "
+            f"each class to, in RAS mm{more}",
         )
     parser.add_argument("--picture", metavar="P.png", type=Path, help="picture to write: the surfaces from three sides")
     add_progress(parser)
@@ -50,6 +50,10 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.picture is not None:
         check_output_file(args.picture, (".png",), VolumeError)
+    if args.stl is not None and args.stl == args.ply and args.stl.name.lower().endswith(ARCHIVE):
+        raise ConfigError(f"--ply: expected another ZIP file than that of --stl, got {args.ply} for both")
+    for archive in (path for path in (args.stl, args.ply) if path and path.name.lower().endswith(ARCHIVE)):
+        check_output_file(archive, (ARCHIVE,), VolumeError)
     model = open_kept_model(args)
     with show_progress("classes", args.progress) as progress:
         kept = keep_surfaces(
@@ -60,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
             progress,
         )
     found, written = kept.content.surfaces, []
-    for ending, folder in ((".stl", args.stl), (".ply", args.ply)):
-        if folder is not None:
-            written += write_meshes(kept.content, folder, ending, args.subject)
+    for ending, place in ((".stl", args.stl), (".ply", args.ply)):
+        if place is not None:
+            written += write_meshes(kept.content, place, ending, args.subject)
     if args.picture is not None:
         try:
             atomic_write(args.picture, kept.content.picture)

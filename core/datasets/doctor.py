@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,14 @@ from core.class_positions import ClassPositions, measure_positions
 from core.datasets import fitness
 from core.datasets.doctor_report import DoctorReport
 from core.datasets.doctor_sides import check_sides
-from core.datasets.findings import REFUSED, Finding, Severity, merge_alike
+from core.datasets.findings import NOT_TRAINED_ON, REFUSED, Finding, Severity, merge_alike
 from core.datasets.label_files import judge_file_names, judge_places
 from core.datasets.label_match import LabelMatch, coarse_image
 from core.datasets.layouts.base import Dataset, Subject
 from core.datasets.leak_findings import judge_leaks
 from core.datasets.leaks import Fingerprint, find_leaks
 from core.datasets.loading import WRONG_VALUE_REMEDY, SubjectHeaders, read_label_values, read_subject_headers
-from core.datasets.measures import judge_outliers, measure
+from core.datasets.measures import judge_orientations, judge_outliers, measure
 from core.datasets.options import DataOptions
 from core.datasets.registry import DEFAULT_OPTIONS, open_dataset
 from core.datasets.repairs import with_repairs
@@ -35,6 +36,7 @@ from core.types import ProgressCallback
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0  # voxel sizes outside most likely have a wrong unit
 MAX_SPACING_RATIO = 1.2  # between subjects; resampling pays off above
 READABLE = "it can be read and trained on, but it may not be what was meant"
+UNREAD = "cases, images or label maps that were meant may be missing, or others may be read in their place"
 UNLABELLED = "the network learns from this subject that there is nothing to find"
 
 
@@ -73,7 +75,8 @@ def check(
             raise DatasetError(
                 f"{thumbnails}: cannot be made: {error.strerror or error}; choose another place"
             ) from error
-    findings = [Finding("warning", text) for text in data.warnings] + [Finding("note", text) for text in data.notes]
+    findings = [Finding("warning", text, meaning=UNREAD) for text in data.warnings]
+    findings += [Finding("note", text) for text in data.notes]
     subjects: list[SubjectFacts] = []
     fingerprints: dict[str, Fingerprint] = {}
     match = LabelMatch()
@@ -91,11 +94,11 @@ def check(
     findings += _check_across_subjects(data, subjects)
     unread = [s.id for s in subjects if s.labelled and s.modalities and s.shape is None]
     files = {id: str(data.subject(id).files[0]) for id in fingerprints}
-    findings += judge_leaks(find_leaks(fingerprints), data.labelled, files=files)
+    findings += judge_leaks(find_leaks(fingerprints, data.labelled), data.labelled, files=files)
     findings += judge_file_names(data) + judge_places(data, unread) + match.findings()
     findings += check_sides(data.labels, positions, [s.id for s in subjects if s.orientation.startswith("?")])
     measures = measure(subjects, data.modalities, data.labels.names[1:])
-    findings = merge_alike(with_repairs(data, findings)) + judge_outliers(measures)
+    findings = merge_alike(with_repairs(data, findings)) + judge_outliers(measures) + judge_orientations(subjects)
     rank = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda f: rank[f.severity])
     return DoctorReport(data.path, data, tuple(findings), tuple(subjects), tuple(measures))
@@ -145,6 +148,8 @@ class _Examination:
                 self.facts.thumbnail = thumbnail_name(self.subject.id)
                 write_thumbnail(self.thumbnails / self.facts.thumbnail, picture)
         self.facts.ok = not any(f.severity == "error" for f in self.findings)
+        if not fitness.is_read(self.dataset, self.subject):
+            self.findings = [_not_trained_on(f) if f.severity == "error" else f for f in self.findings]
 
     def _add(
         self, severity: Severity, message: str, fix: str = "", file: Path | None = None, meaning: str = ""
@@ -157,8 +162,8 @@ class _Examination:
         message, _, fix = text.rpartition("; ")
         self._add("warning", message, fix, file, READABLE)
 
-    def _add_error(self, error: UserError) -> None:
-        self.findings.append(Finding.from_error(error, self.subject.files, self.subject.id))
+    def _add_error(self, error: UserError, modalities: Sequence[str] = ()) -> None:
+        self.findings.append(Finding.from_error(error, self.subject.files, self.subject.id, tuple(modalities)))
 
     def _read_headers(self) -> SubjectHeaders | None:
         if not self.facts.modalities:
@@ -166,7 +171,7 @@ class _Examination:
         try:
             return read_subject_headers(self.dataset, self.subject, self.facts.modalities)
         except UserError as error:
-            self._add_error(error)
+            self._add_error(error, self.facts.modalities)
             return None
 
     def _check_geometry(self, headers: SubjectHeaders) -> None:
@@ -198,7 +203,7 @@ class _Examination:
             try:
                 volume = read_image(path, geometry=headers.geometries[path], nan_is_zero=self.dataset.nan_is_zero)
             except UserError as error:
-                self._add_error(error)
+                self._add_error(error, modalities)
                 continue
             self._count_nan(volume)
             for modality in modalities:
@@ -258,6 +263,11 @@ class _Examination:
             others = "background or ignored voxels only" if self.facts.ignored_share else "background in every voxel"
             self._add("warning", f"expected labels, got {others}", "is it the right file?", path, UNLABELLED)
         return index
+
+
+def _not_trained_on(error: Finding) -> Finding:
+    """A warning in place of an error of a subject that training does not read."""
+    return replace(error, severity="warning", meaning=NOT_TRAINED_ON)
 
 
 def _check_across_subjects(dataset: Dataset, subjects: list[SubjectFacts]) -> list[Finding]:

@@ -13,6 +13,7 @@ from core.errors import UserError
 
 Severity = Literal["error", "warning", "note"]
 REFUSED = "training does not start as long as the case is in the data set as it is"
+NOT_TRAINED_ON = "training leaves the case out and starts without it; segmenting the case fails, or gives nonsense"
 MAX_ALIKE: dict[Severity, int] = {"warning": 10, "note": 1}  # findings on files that say the same
 
 
@@ -29,6 +30,7 @@ class Finding:
     repairs : tuple of Repair. Changes of the recipe that are known to mend it, the gentlest first.
     subjects : tuple of str. Ids of all subjects that it concerns, where they are several.
     meaning : str. What it means for training and scores; empty where the message says it.
+    modalities : tuple of str. Modalities without which it does not arise; empty where it arises whichever are read.
     """
 
     severity: Severity
@@ -39,6 +41,7 @@ class Finding:
     repairs: tuple[Repair, ...] = ()
     subjects: tuple[str, ...] = ()
     meaning: str = ""
+    modalities: tuple[str, ...] = ()
 
     @property
     def line(self) -> str:
@@ -48,13 +51,16 @@ class Finding:
         return f"{text}; {self.fix}" if self.fix else text
 
     @classmethod
-    def from_error(cls, error: UserError, files: Iterable[Path] = (), subject: str = "") -> Finding:
+    def from_error(
+        cls, error: UserError, files: Iterable[Path] = (), subject: str = "", modalities: tuple[str, ...] = ()
+    ) -> Finding:
         """Split a message of the form "file: expectation and finding; remedy" into the parts of a finding."""
         text = str(error)
         file = next((str(f) for f in files if text.startswith(f"{f}: ")), "")
         message, separator, fix = text.removeprefix(f"{file}: ").rpartition("; ")
         meaning = REFUSED if subject else "training does not start"
-        return cls("error", message if separator else fix, subject, file, fix if separator else "", meaning=meaning)
+        expected, remedy = (message, fix) if separator else (fix, "")
+        return cls("error", expected, subject, file, remedy, meaning=meaning, modalities=modalities)
 
 
 def merge_alike(findings: Iterable[Finding]) -> list[Finding]:

@@ -37,8 +37,8 @@ def judge_files(dataset: Dataset, modalities: Sequence[str] = (), excluded: Coll
     for subject in dataset.subjects:
         if subject.id in excluded:
             continue
-        if (subject.label is None and dataset.unlabelled_expected) or dataset.leaves_out(subject):
-            continue  # it is predicted on only, or not at all
+        if not is_read(dataset, subject):
+            continue
         findings += [f for f in judge_completeness(dataset, subject, modalities) if f.severity == "error"]
         present = tuple(m for m in modalities if m in subject.images)
         if present:
@@ -49,10 +49,15 @@ def judge_files(dataset: Dataset, modalities: Sequence[str] = (), excluded: Coll
     return findings + judge_number(dataset)
 
 
+def is_read(dataset: Dataset, subject: Subject) -> bool:
+    """Whether training may read a subject: it is neither for prediction only nor left out."""
+    return not (dataset.is_predicted_only(subject) or dataset.leaves_out(subject))
+
+
 def judge_completeness(dataset: Dataset, subject: Subject, modalities: Sequence[str]) -> list[Finding]:
     """Findings for images and a label map that a subject lacks; none for one that is predicted on only."""
     findings: list[Finding] = []
-    if subject.label is None and dataset.unlabelled_expected:
+    if dataset.is_predicted_only(subject):
         return findings
     missing = [m for m in modalities if m not in subject.images]
     names = " and ".join(missing)
@@ -63,7 +68,7 @@ def judge_completeness(dataset: Dataset, subject: Subject, modalities: Sequence[
     elif missing:
         fix = "add it, remove the subject, or choose what is done with it: --missing-modalities leave_out|zero"
         message = f"expected an image of {names}, found none"
-        findings.append(Finding("error", message, subject.id, fix=fix, meaning=REFUSED))
+        findings.append(Finding("error", message, subject.id, fix=fix, meaning=REFUSED, modalities=tuple(missing)))
     if subject.label is None:
         message, fix = "expected a label map, found none", "add it, or move the subject to another folder"
         findings.append(Finding("error", message, subject.id, fix=fix, meaning=REFUSED))
@@ -130,7 +135,8 @@ def judge_counts(labels: LabelSpace, counts: Mapping[str, SubjectCounts]) -> lis
 def judge_constant(subject: str, modality: str, value: float, file: str = "") -> Finding:
     """An error for an image with one value in every voxel."""
     message = f"expected an image, got {modality} with the value {value:g} in every voxel"
-    return Finding("error", message, subject, file, "replace the file or remove the subject", meaning=REFUSED)
+    fix = "replace the file or remove the subject"
+    return Finding("error", message, subject, file, fix, meaning=REFUSED, modalities=(modality,))
 
 
 def judge_classes(classes: Sequence[str], shares: Mapping[str, Mapping[str, float]]) -> list[Finding]:

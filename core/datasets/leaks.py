@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -95,7 +95,7 @@ class Leak:
     ----------
     kind : str. "same": equal voxels; "resampled": the same on another grid, or nearly equal; "turned": mirrored or
         turned by multiples of 90 degrees, maybe resampled too; "slices": neighbouring slices of a volume.
-    subjects : tuple of str. Their two ids, in natural order.
+    subjects : tuple of str. Their two ids, in natural order; of equal images, one that is trained on comes first.
     likeness : float. Correlation of their fingerprints.
     """
 
@@ -104,9 +104,14 @@ class Leak:
     likeness: float = 1.0
 
 
-def find_leaks(fingerprints: Mapping[str, Fingerprint]) -> list[Leak]:
-    """Pairs of images that are not independent, by subject id; of more than two equal ones, each with the first."""
-    ids = sorted(fingerprints, key=natural_key)
+def find_leaks(fingerprints: Mapping[str, Fingerprint], trained: Collection[str] = ()) -> list[Leak]:
+    """Pairs of images that are not independent, by subject id; of more than two equal ones, each with the first.
+
+    Parameters
+    ----------
+    trained : collection of str. Subjects that training may read: of equal images, the first is one of them if any is.
+    """
+    ids = sorted(fingerprints, key=lambda id: (id not in trained, natural_key(id)))
     first: dict[str, str] = {}
     leaks: list[Leak] = []
     distinct: list[str] = []
@@ -116,6 +121,7 @@ def find_leaks(fingerprints: Mapping[str, Fingerprint]) -> list[Leak]:
             leaks.append(Leak("same", (other, id)))
         elif fingerprints[id].grid.any():
             distinct.append(id)
+    distinct.sort(key=natural_key)
     volumes = [id for id in distinct if not fingerprints[id].is_slice]
     slices = [id for id in distinct if fingerprints[id].is_slice]
     leaks += _same_voxels(volumes, [fingerprints[id].grid for id in volumes])

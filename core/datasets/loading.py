@@ -188,20 +188,34 @@ def load_subject(
     label = None
     remarks = [*files.warnings, *files.notes]
     if subject.label is not None:
-        geometry = files.geometries[subject.label]
-        raw = read_label_values(dataset, subject, geometry)
+        label, raw = _read_label_index(dataset, subject, files)
         nan_voxels += raw.nan_voxels
         remarks += [(subject.label, warning) for warning in raw.warnings]
-        try:
-            label = dataset.to_index(raw.data[0])
-        except DatasetError as error:
-            raise DatasetError(f"{subject.label}: {error}; {WRONG_VALUE_REMEDY}") from None
         if classes:
             label = class_mapping(dataset.labels.names, kept.names)[label]
     first = refs[0].path
     return LoadedSubject(
         subject.id, image, label, files.geometry, files.stored, first, nan_voxels, tuple(remarks), absent
     )
+
+
+def load_label(dataset: Dataset, subject_id: str) -> tuple[np.ndarray | None, Geometry]:
+    """The label map of a subject as :func:`load_subject` reads it, and its geometry; voxels of images are not read.
+
+    Returns
+    -------
+    ndarray, uint8, shape (i, j, k), or None; and Geometry
+        Class indices, ``None`` without a label map; the canonical geometry of the subject.
+
+    Raises
+    ------
+    DatasetError, VolumeError
+        As for :func:`load_subject`.
+    """
+    subject = dataset.subject(subject_id)
+    files = read_subject_headers(dataset, subject)
+    label = None if subject.label is None else _read_label_index(dataset, subject, files)[0]
+    return label, files.geometry
 
 
 def read_file_header(dataset: Dataset, subject_id: str, path: Path) -> Header:
@@ -271,6 +285,16 @@ def read_label_values(dataset: Dataset, subject: Subject, geometry: Geometry) ->
         "write one label per voxel if the order is another one"
     )
     return replace(one_hot, data=raw[None], warnings=(warning,))
+
+
+def _read_label_index(dataset: Dataset, subject: Subject, files: SubjectHeaders) -> tuple[np.ndarray, Volume]:
+    """Class indices of the label map of a subject that has one, and its raw values."""
+    assert subject.label is not None, "only called for a subject with a label"
+    raw = read_label_values(dataset, subject, files.geometries[subject.label])
+    try:
+        return dataset.to_index(raw.data[0]), raw
+    except DatasetError as error:
+        raise DatasetError(f"{subject.label}: {error}; {WRONG_VALUE_REMEDY}") from None
 
 
 def _same_grid(a: Geometry, b: Geometry) -> bool:

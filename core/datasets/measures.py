@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,9 +17,11 @@ from core.formatting import format_list
 Group = Literal["size", "voxel size", "intensity", "labels", "memory"]
 MIN_SUBJECTS = 8  # below, no value is called unusual
 MIN_RATIO = 1.5  # to the median, below which no value is unusual however alike the others are
+MAX_ODD_SHARE = 0.1  # of the subjects, up to which another orientation is unusual
 MAX_DEVIATIONS = 6.0  # of the logarithm from its median, in robust standard deviations
 BYTES_PER_INTENSITY, BYTES_PER_LABEL = 2, 1  # half precision and a class index, as training keeps them
 ANOTHER_KIND = "it may be of another protocol, or have a wrong unit in its header; or the data set has few of its kind"
+ANOTHER_ORIENTATION = "all are turned to RAS on reading; if its header is wrong, this case is mirrored or turned"
 MEANINGS: dict[Group, str] = {
     "size": ANOTHER_KIND,
     "voxel size": ANOTHER_KIND,
@@ -131,6 +134,35 @@ def judge_outliers(measures: Sequence[Measure]) -> list[Finding]:
         text = f"unlike the other subjects: {format_list([text for text, _ in own], 3)}"
         findings.append(Finding("note", text, id, fix=FIX, meaning=MEANINGS[own[0][1]]))
     return findings
+
+
+def judge_orientations(subjects: Sequence[SubjectFacts]) -> list[Finding]:
+    """Notes on subjects that are stored in another orientation than nearly all others, such as one LAS among RAS.
+
+    Nothing is unusual among fewer than :data:`MIN_SUBJECTS`, or where more than :data:`MAX_ODD_SHARE` differ.
+    """
+    stored = {s.id: s.orientation for s in subjects if s.orientation}
+    if len(stored) < MIN_SUBJECTS:
+        return []
+    (usual, count), *_ = Counter(stored.values()).most_common()
+    odd = {id: axes for id, axes in stored.items() if axes != usual}
+    if not odd or len(odd) > max(1, MAX_ODD_SHARE * len(stored)):
+        return []
+    fix = "compare left and right in its picture with what is known of the case; leave the case out if they are wrong"
+    if len(odd) > MAX_SINGLE_FINDINGS:
+        named = format_list([f"{id} ({axes})" for id, axes in odd.items()], 4)
+        text = f"{len(odd)} of {len(stored)} subjects are stored in another orientation than {usual}: {named}"
+        return [Finding("note", text, fix=fix, subjects=tuple(odd), meaning=ANOTHER_ORIENTATION)]
+    return [
+        Finding(
+            "note",
+            f"unlike the other subjects: stored as {axes}, {count} of {len(stored)} as {usual}",
+            id,
+            fix=fix,
+            meaning=ANOTHER_ORIENTATION,
+        )
+        for id, axes in odd.items()
+    ]
 
 
 def _range(ends: tuple[float, float]) -> str:

@@ -15,21 +15,23 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from core.config_data import DataConfig
 from core.datasets.content_digests import ContentDigests
 from core.datasets.layouts.base import Dataset, Subject
-from core.datasets.loading import load_subject
+from core.datasets.loading import LoadedSubject, load_subject
 from core.datasets.prepare import prepare_loaded
 from core.datasets.voxel_facts import VoxelFacts
 from core.disk_cache import CacheUse, DiskCache, cache_limit_bytes
+from core.imaging.foreign_files import DECODING_LIBRARIES
 from core.imaging.image_files import files_of
 from core.imaging.normalise import Normaliser, to_float16
 from core.labels import LabelSpace
+from core.library_versions import installed_versions
 from core.paths import CACHE, cache_folder
 from core.types import SpacingMm, TrainingSubject
 
@@ -37,7 +39,7 @@ FOLDER = "prepared"  # in the cache of a root of runs
 VOXELS, FACTS, DIGESTS = "voxels", "facts.json", "digests.jsonl"
 FACTS_BYTES = 16 * 1024  # about what the facts of a subject take
 BLOCK = 64 * 1024  # bytes; blocks of zeros become holes of the file
-LIBRARIES = ("numpy", "scipy", "nibabel")
+LIBRARIES = ("numpy", "scipy", "nibabel", *DECODING_LIBRARIES)
 CODE = (".", "imaging", "datasets", "datasets/layouts")  # folders of the modules that reading and preparing may use
 
 
@@ -60,6 +62,13 @@ class Preparation:
     spacing_mm: SpacingMm | None
     crop: bool = False
 
+    @classmethod
+    def of_run(
+        cls, config: DataConfig, modalities: tuple[str, ...], normaliser: Normaliser, spacing_mm: SpacingMm | None
+    ) -> Preparation:
+        """Those of a run with a configuration; what is not in it was decided from the data."""
+        return cls(modalities, config.classes, normaliser, spacing_mm, config.crop)
+
     def labels(self, dataset: Dataset) -> LabelSpace:
         """Classes of the prepared label maps."""
         return dataset.labels.subset(self.classes) if self.classes else dataset.labels
@@ -75,10 +84,20 @@ class Preparation:
             If a file cannot be read.
         """
         loaded = load_subject(dataset, id, self.modalities, self.classes)
-        full = prepare_loaded(loaded, self.normaliser, self.spacing_mm, self.crop)
+        full = self.apply(loaded)
         facts = VoxelFacts.of(loaded, full, self.modalities, self.labels(dataset))
         half = TrainingSubject(id, to_float16(full.image), np.ascontiguousarray(full.label), full.spacing_mm)
         return PreparedSubject(half, facts)
+
+    def apply(self, loaded: LoadedSubject) -> TrainingSubject:
+        """Prepare a subject that was read with these modalities and classes; its image is float32.
+
+        Raises
+        ------
+        DatasetError
+            If the subject has no label map.
+        """
+        return prepare_loaded(loaded, self.normaliser, self.spacing_mm, self.crop)
 
 
 @dataclass(frozen=True)
@@ -138,7 +157,7 @@ class PreparedCache:
             "code": code_digest(),
             "files": digests,
             "names": [file.name.partition(".")[2] for file in files],
-            "reading": _reading(dataset, subject, preparation),
+            "reading": reading_of(dataset, subject, preparation.modalities, preparation.classes),
             "normaliser": preparation.normaliser.to_json(),
             "spacing_mm": preparation.spacing_mm,
             **({"crop": True} if preparation.crop else {}),
@@ -237,35 +256,39 @@ def code_digest() -> str:
     for folder in CODE:
         for source in sorted((core / folder).glob("*.py")):
             digest.update(source.name.encode() + source.read_bytes())
-    versions = []
-    for library in LIBRARIES:
-        try:
-            versions.append(metadata.version(library))
-        except metadata.PackageNotFoundError:
-            versions.append("none")
+    versions = installed_versions(*LIBRARIES)
     digest.update(f"{versions} {sys.byteorder} {os.name} {np.show_config('dicts')['SIMD Extensions']}".encode())
     return digest.hexdigest()
 
 
-def _reading(dataset: Dataset, subject: Subject, preparation: Preparation) -> dict[str, Any]:
-    """How the files of a subject are read: all of a data set that the voxels depend on, as JSON values."""
+def reading_of(
+    dataset: Dataset, subject: Subject, modalities: tuple[str, ...], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """How the files of a subject are read: all of a data set that the voxels depend on, as JSON values.
+
+    Parameters
+    ----------
+    dataset, subject : Dataset and Subject.
+    modalities : tuple of str. Channels of the image, in order.
+    classes : tuple of str. Foreground classes; empty for all.
+    """
     place = {path: number for number, path in enumerate(subject.files)}
-    absent = dataset.absent(subject, preparation.modalities)
+    absent = dataset.absent(subject, modalities)
     labels = dataset.labels
     return {
         "modalities": [
             None
             if m in absent or m not in subject.images
             else (place[subject.images[m].path], subject.images[m].channel)
-            for m in preparation.modalities
+            for m in modalities
         ],
-        "names": preparation.modalities,
+        "names": modalities,
         "label": None if subject.label is None else place[subject.label],
         "masks": [(place[path], value) for path, value in subject.masks.items()],
         "classes": [(c.raw, c.name) for c in labels.classes],
         "ignore": None if labels.ignore is None else labels.ignore.raw,
         "value_map": sorted(dataset.value_map.items()),
-        "kept": preparation.labels(dataset).names,
+        "kept": (labels.subset(classes) if classes else labels).names,
         "nan_is_zero": dataset.nan_is_zero,
         "labels_follow_images": dataset.labels_follow_images or subject.id in dataset.recipe.follow_image,
         "take_qform": subject.id in dataset.recipe.take_qform,

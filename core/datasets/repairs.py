@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from core.datasets.findings import Finding
+from core.datasets.findings import NOT_TRAINED_ON, Finding
 from core.datasets.layouts.base import Dataset, Subject
 from core.datasets.layouts.recipe import Repair, RepairKind
 from core.datasets.loading import read_label_values, read_subject_headers
@@ -15,10 +15,12 @@ from core.imaging.volume import NAN_FIX
 MIN_LEFT = 2  # labelled subjects without which there is no training; no case is left out beyond that
 MAX_CHANGED_SHARE = 0.01  # of the voxels of a label map that are no label; with more, it is another label map
 DUPLICATE_FIX = "leave one of them out"
+UNLABELLED_DUPLICATE_FIX = "leave out the one that is not trained on"
+DUPLICATE_FIXES = (DUPLICATE_FIX, UNLABELLED_DUPLICATE_FIX)
 OFFERED: dict[RepairKind, str] = {  # where
     "nan_is_zero": "a file holds NaN",
-    "left_out": "a case has an error, or the image of another one, as long as "
-    f"{MIN_LEFT} labelled cases are left if all offers are taken",
+    "left_out": "a case has an error, or the image of another one (of two copies the one without a label map), as long "
+    f"as {MIN_LEFT} labelled cases are left if all offers are taken",
     "take_qform": "the sform of a file contradicts its image, and the qform fits",
     "follow_image": "the orientation in a header contradicts the image, and voxels fit as stored: look at the picture",
     "nearest_label": f"at most {100 * MAX_CHANGED_SHARE:g} % of the voxels of a label map have a value "
@@ -30,7 +32,8 @@ def with_repairs(dataset: Dataset, findings: Sequence[Finding]) -> list[Finding]
     """The findings, each with the repairs that are known to mend it, the gentlest first.
 
     A repair is offered only where the subject can be read with it. Leaving a case out is offered for errors of single
-    subjects and for duplicates, as long as enough subjects are left if all of the offers are taken.
+    subjects and for duplicates, as long as enough subjects are left if all of the offers are taken. It is not offered
+    for a copy of subjects that all are to be left out themselves.
     """
     found: dict[str, tuple[Repair, ...]] = {}
     labelled, left_out = set(dataset.labelled_ids), set[str]()
@@ -40,7 +43,8 @@ def with_repairs(dataset: Dataset, findings: Sequence[Finding]) -> list[Finding]
             result.append(finding)
             continue
         repairs: tuple[Repair, ...] = ()
-        if finding.severity == "error":
+        is_error = finding.severity == "error" or finding.meaning == NOT_TRAINED_ON
+        if is_error:
             if NAN_FIX in finding.fix:
                 repairs = (Repair("nan_is_zero"),)
             elif finding.file:
@@ -48,7 +52,8 @@ def with_repairs(dataset: Dataset, findings: Sequence[Finding]) -> list[Finding]
                     found[finding.subject] = _readable_with(dataset, dataset.subject(finding.subject))
                 repairs = found[finding.subject]
         can_leave_out = len(labelled - left_out - {finding.subject}) >= MIN_LEFT
-        if can_leave_out and (finding.severity == "error" or finding.fix == DUPLICATE_FIX):
+        is_copy = finding.fix in DUPLICATE_FIXES and not left_out >= set(finding.subjects) - {finding.subject}
+        if can_leave_out and (is_error or is_copy):
             left_out.add(finding.subject)
             repairs = (*repairs, Repair("left_out", finding.subject))
         result.append(replace(finding, repairs=repairs) if repairs else finding)

@@ -16,7 +16,8 @@ AUTO, NONE, PERSON = "auto", "none", "person"
 # Entities that name a person, the first one that is there; and those within which such names are unique. All others,
 # such as session, scan or frame, distinguish images of one person.
 PERSON_ENTITIES = ("person", "patient", "participant", "subject", "case")
-PLACE_ENTITIES = ("site", "hospital", "centre", "center", "institution", "cohort", "study")
+PLACE_ENTITIES = ("site", "hospital", "centre", "center", "institution", "cohort")
+STUDY = "study"  # a place too where it precedes the person in the names; behind it, an examination of that person
 
 
 def split_groups(entities: Mapping[str, Entities], group_by: str) -> dict[str, str]:
@@ -51,6 +52,10 @@ def split_groups(entities: Mapping[str, Entities], group_by: str) -> dict[str, s
 
 def person_of(entities: Entities) -> str:
     """Text that is the same for subjects of one person; empty where file names state none."""
-    person = next((entities[name] for name in PERSON_ENTITIES if entities.get(name)), "")
-    places = [entities[name] for name in PLACE_ENTITIES if entities.get(name)]
-    return " ".join([*places, person]) if person else ""
+    name = next((name for name in PERSON_ENTITIES if entities.get(name)), "")
+    if not name:
+        return ""
+    order = list(entities)
+    holds_persons = STUDY in order and order.index(STUDY) < order.index(name)
+    places = [entities[p] for p in (*PLACE_ENTITIES, *([STUDY] if holds_persons else [])) if entities.get(p)]
+    return " ".join([*places, entities[name]])

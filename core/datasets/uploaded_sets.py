@@ -199,6 +199,7 @@ def unpack(archive: Path, target: Path, room: _Room | None = None) -> list[Path]
                     path.mkdir(parents=True, exist_ok=True)
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
+                room.take_file()
                 with source.open(entry) as packed, open(path, "xb") as file:
                     for piece in _pieces(packed):
                         room.take(len(piece))

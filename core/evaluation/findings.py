@@ -1,4 +1,4 @@
-"""What a reviewer looks for in a segmented subject: regions of errors, and lesions that are missed or false."""
+"""What a reviewer looks for in a segmented subject: regions of errors, confused classes, Dice per slice, lesions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from core.datasets import Dataset
-from core.evaluation.compared_subject import read_compared
+from core.evaluation.compared_subject import read_compared_labels
 from core.evaluation.error_regions import Disagreement, ErrorRegions
 from core.evaluation.lesions import LesionScore, score_lesions
 from core.evaluation.surfaces import VoxelMm
+from core.evaluation.voxel_counts import VoxelCounts, count_voxels
 from core.labels import LabelSpace, leave_out_ignored
 
 
@@ -26,12 +27,14 @@ class Findings:
     errors : ErrorRegions. Regions without the border errors between them.
     with_border : ErrorRegions. Components of all wrong voxels.
     lesions : dict. Lesion-wise scores by class; only of classes that come as several components.
+    counts : VoxelCounts. Voxels by pair of classes and by slice.
     """
 
     classes: tuple[str, ...]
     errors: ErrorRegions
     with_border: ErrorRegions
     lesions: dict[str, LesionScore]
+    counts: VoxelCounts
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -40,6 +43,7 @@ class Findings:
             "errors": self.errors.to_json(),
             "with_border": self.with_border.to_json(),
             "lesions": {name: score.to_json() for name, score in self.lesions.items()},
+            **self.counts.to_json(),
         }
 
 
@@ -62,11 +66,12 @@ def find_errors(truth: np.ndarray, prediction: np.ndarray, voxel_mm: VoxelMm, cl
         name: score_lesions(truth == index, scored == index, voxel_mm) for index, name in list(enumerate(classes))[1:]
     }
     several = {name: score for name, score in lesions.items() if score is not None}
-    return Findings(classes, wrong.regions(), wrong.regions(with_border=True), several)
+    counts = count_voxels(truth, prediction, len(classes))
+    return Findings(classes, wrong.regions(), wrong.regions(with_border=True), several, counts)
 
 
 def subject_findings(dataset: Dataset, subject: str, labels: LabelSpace, prediction: Path) -> Findings:
-    """The findings in a stored prediction of a subject of a data set.
+    """The findings in a stored prediction of a subject of a data set, whose image is not read.
 
     Parameters
     ----------
@@ -80,6 +85,5 @@ def subject_findings(dataset: Dataset, subject: str, labels: LabelSpace, predict
     VolumeError
         If a file cannot be read, or the prediction has another size than the subject.
     """
-    compared = read_compared(dataset, subject, labels, prediction)
-    axes_mm = compared.loaded.geometry.axes_mm
-    return find_errors(compared.known_truth, compared.prediction, axes_mm, labels.names)
+    truth, predicted, geometry = read_compared_labels(dataset, subject, labels, prediction)
+    return find_errors(truth, predicted, geometry.axes_mm, labels.names)

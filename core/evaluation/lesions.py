@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from core.evaluation.metrics import nan_mean
-from core.evaluation.surfaces import VoxelMm, axes_mm_of
+from core.evaluation.surfaces import VoxelMm, axes_mm_of, bounding_box
 from core.types import VoxelIndex
 
 TOUCHING = np.ones((3, 3, 3), bool)
@@ -145,6 +145,11 @@ def score_lesions(truth: np.ndarray, prediction: np.ndarray, voxel_mm: VoxelMm) 
         raise ValueError(f"expected masks of one shape, got {truth.shape} and {prediction.shape}")
     axes_mm = axes_mm_of(voxel_mm)
     voxel_ml = abs(float(np.linalg.det(axes_mm))) / 1000
+    either = truth | prediction
+    if not either.any():
+        return None
+    box = bounding_box(either)
+    truth, prediction = truth[box], prediction[box]
     (in_truth, lesions), (in_prediction, predicted) = (
         ndimage.label(mask, structure=TOUCHING) for mask in (truth, prediction)
     )
@@ -163,7 +168,8 @@ def score_lesions(truth: np.ndarray, prediction: np.ndarray, voxel_mm: VoxelMm) 
     common = np.bincount(lesion, shared, minlength=lesions + 1)
     beside = np.bincount(lesion, (sizes[1] - in_lesions)[component], minlength=lesions + 1)  # predicted, in no lesion
     dice = 2 * common / np.maximum(sizes[0] + common + beside, 1)
-    centres = [_centres(labels, axes_mm) for labels in (in_truth, in_prediction)]
+    start = (box[0].start, box[1].start, box[2].start)
+    centres = [_centres(labels, axes_mm, start) for labels in (in_truth, in_prediction)]
     found = [Lesion(int(sizes[0][n]) * voxel_ml, centres[0][n - 1], float(dice[n])) for n in range(1, lesions + 1)]
     detected = [one for n, one in enumerate(found, 1) if common[n]]
     missed = [one for n, one in enumerate(found, 1) if not common[n]]
@@ -183,15 +189,16 @@ def _is_one_structure(sizes: np.ndarray) -> bool:
     return not sizes.size or bool(sizes.max() >= MAIN_SHARE * sizes.sum())
 
 
-def _centres(labels: np.ndarray, axes_mm: np.ndarray) -> list[VoxelIndex]:
-    """The voxel of each component that is nearest to its centre of mass."""
+def _centres(labels: np.ndarray, axes_mm: np.ndarray, start: VoxelIndex) -> list[VoxelIndex]:
+    """The voxel of each component that is nearest to its centre of mass; ``start`` is that of the labels."""
     from scipy import ndimage
 
     centres: list[VoxelIndex] = []
     for number, box in enumerate(ndimage.find_objects(labels), 1):
         voxels = np.argwhere(labels[box] == number)
         from_centre = (voxels - voxels.mean(axis=0)) @ axes_mm.T
-        i, j, k = (int(n) + part.start for n, part in zip(voxels[np.argmin((from_centre**2).sum(1))], box, strict=True))
+        nearest = voxels[np.argmin((from_centre**2).sum(1))]
+        i, j, k = (int(n) + part.start + first for n, part, first in zip(nearest, box, start, strict=True))
         centres.append((i, j, k))
     return centres
 

@@ -19,7 +19,7 @@ from core.labels import IGNORE_INDEX
 from core.regions import RegionSpace
 
 SIDES = ("truth", "prediction")
-FACES, MIN_FACES = 40_000, 2_000  # of one surface
+FACES = 40_000  # of one surface
 ALL_FACES = 320_000  # of all surfaces of a case: what a browser turns fluently
 VOLUME_TOLERANCE = 0.1  # relative difference of the volumes of mesh and voxels that is reported
 
@@ -135,7 +135,7 @@ def case_surfaces(
     sides = {"prediction": compared.prediction}
     if compared.truth is not None:
         sides = {"truth": compared.truth, **sides}
-    budget = faces_per_surface(len(structures))
+    budget = _FaceBudget(faces_per_surface(len(structures)), _surfaces(structures, list(sides.values())))
     beside_ignored = _Ignored(compared.truth, affine)
     surfaces = []
     for number, structure in enumerate(structures):
@@ -145,8 +145,9 @@ def case_surfaces(
         voxels = {}
         for side, index in sides.items():
             mask = np.isin(index, structure.classes)
-            made = mesh_of_mask(mask, affine, budget)
+            made = mesh_of_mask(mask, affine, budget.faces, budget.most)
             if made is not None:
+                budget.take(len(made.mesh.faces))
                 found[side], voxels[side] = made, int(np.count_nonzero(mask))
         for side, made in found.items():
             other = found.get(SIDES[1 - SIDES.index(side)])
@@ -159,8 +160,41 @@ def case_surfaces(
 
 
 def faces_per_surface(structures: int) -> int:
-    """Number of faces of each surface, so that those of all structures are not too many for a browser."""
-    return min(FACES, max(MIN_FACES, ALL_FACES // (2 * max(1, structures))))
+    """Number of faces of each surface, so that those of all structures, each on two sides, are not too many for a
+    browser."""
+    return min(FACES, ALL_FACES // (2 * max(1, structures)))
+
+
+def _surfaces(structures: Sequence[Structure], segmentations: Sequence[np.ndarray]) -> int:
+    """Number of structures that are not empty, over all segmentations."""
+    classes = {c for structure in structures for c in structure.classes}
+    present = [{c for c in classes if (index == c).any()} for index in segmentations]
+    return sum(not found.isdisjoint(structure.classes) for found in present for structure in structures)
+
+
+class _FaceBudget:
+    """The faces of all surfaces of a case, :data:`ALL_FACES` together: a rugged surface may have more than the others
+    where these leave some.
+
+    Parameters
+    ----------
+    faces : int. Faces of each surface.
+    surfaces : int. Number of surfaces.
+    """
+
+    def __init__(self, faces: int, surfaces: int) -> None:
+        self.faces = faces
+        self._left, self._to_come = ALL_FACES, surfaces
+
+    @property
+    def most(self) -> int:
+        """Most faces of the next surface: an equal share of those that are left."""
+        return max(self.faces, self._left // max(1, self._to_come))
+
+    def take(self, faces: int) -> None:
+        """Count the faces of a surface."""
+        self._left -= faces
+        self._to_come -= 1
 
 
 def _distances(mesh: Mesh, other: MaskMesh | None, ignored: _Ignored) -> np.ndarray:

@@ -26,10 +26,12 @@ from core.imaging.image_files import (
     label_object,
     stamp_of,
 )
+from core.library_versions import installed_versions
 from core.paths import cache_folder
 from core.processes import JsonLinesChild, LimitExceededError, ProcessLimits, start_json_lines_module
 
 DECODER_VERSION = 3  # raise it when the same file is decoded to something else
+DECODING_LIBRARIES = ("nibabel", "SimpleITK", "pydicom")  # another version of them may decode a file to something else
 # Longest processor time: to start the process, and for a file, which may take longer by its size,
 START_S, CPU_S, BYTES_PER_S = 20.0, 5.0, 10e6
 FILE_S = 0.1  # by each further file, such as the slices of a series, whose headers are read first,
@@ -120,8 +122,10 @@ def _refuse_other_kind(path: Path, format: ForeignFormat) -> None:
 
 
 def _key(path: Path, format: ForeignFormat) -> str:
-    """Name of a file's entry in the cache: changes with place, size and time of any file that belongs to it."""
-    digest = hashlib.sha256(f"{DECODER_VERSION} {format} {path.absolute()}\n".encode("utf-8", "surrogateescape"))
+    """Name of a file's entry in the cache: changes with place, size and time of any file that belongs to it, and with
+    the libraries that decode it."""
+    code = f"{DECODER_VERSION} {' '.join(installed_versions(*DECODING_LIBRARIES))}"
+    digest = hashlib.sha256(f"{code} {format} {path.absolute()}\n".encode("utf-8", "surrogateescape"))
     try:
         digest.update(stamp_of(foreign_files_of(path, format)).encode())
     except OSError as error:

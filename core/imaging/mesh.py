@@ -77,15 +77,16 @@ class MaskMesh:
     left_out: int = 0
 
 
-def mesh_of_mask(mask: np.ndarray, affine: np.ndarray, faces: int) -> MaskMesh | None:
+def mesh_of_mask(mask: np.ndarray, affine: np.ndarray, faces: int, most: int | None = None) -> MaskMesh | None:
     """The surface of a mask in the coordinates of an affine.
 
     Parameters
     ----------
     mask : ndarray, bool, shape (i, j, k).
     affine : ndarray, float64, shape (4, 4). From voxel indices to mm; voxel centres have whole indices.
-    faces : int. Number of faces of the decimated mesh; a rugged surface, which would lose volume, keeps up to four
-        times as many, and may enclose another volume then.
+    faces : int. Number of faces of the decimated mesh. A rugged surface, which would lose volume, keeps more of them;
+        with the most that it may keep it may enclose another volume.
+    most : int, optional. Most faces of a rugged surface; by default, and at most, four times ``faces``.
 
     Returns
     -------
@@ -112,7 +113,8 @@ def mesh_of_mask(mask: np.ndarray, affine: np.ndarray, faces: int) -> MaskMesh |
     if np.linalg.det(matrix[:3, :3]) < 0:
         triangles = triangles[:, ::-1]
     full = Mesh(vertices, np.ascontiguousarray(triangles))
-    mesh, left_out = _decimated(full, faces)
+    limit = faces << DOUBLINGS
+    mesh, left_out = _decimated(full, faces, limit if most is None else max(faces, min(most, limit)))
     return MaskMesh(mesh, full, step, left_out)
 
 
@@ -219,8 +221,9 @@ def _with_volumes(now: np.ndarray, before: np.ndarray, triangles: np.ndarray, co
     return now
 
 
-def _decimated(mesh: Mesh, faces: int) -> tuple[Mesh, int]:
-    """A mesh of about so many faces at most, and the number of its smallest components that had to be left out."""
+def _decimated(mesh: Mesh, faces: int, most: int) -> tuple[Mesh, int]:
+    """A mesh of about so many faces, of ``most`` if it is rugged, and the number of its smallest components that had to
+    be left out."""
     if len(mesh.faces) <= faces:
         return mesh, 0
     component, sizes = _components(len(mesh.vertices), mesh.faces)
@@ -237,28 +240,29 @@ def _decimated(mesh: Mesh, faces: int) -> tuple[Mesh, int]:
     many = mesh.faces[(sizes >= SMALL_FACES)[owner]]
     parts = [_used(mesh.vertices, few)]
     if len(many):
-        parts.append(_simplified(*_used(mesh.vertices, many), max(4, faces - len(few))))
+        parts.append(_simplified(*_used(mesh.vertices, many), max(4, faces - len(few)), max(4, most - len(few))))
     vertices = np.concatenate([points for points, _ in parts])
     triangles = np.concatenate([parts[0][1], *(t + len(parts[0][0]) for _, t in parts[1:])])
     return Mesh(vertices, np.ascontiguousarray(triangles, np.int32)), left_out
 
 
-def _simplified(vertices: np.ndarray, triangles: np.ndarray, faces: int) -> tuple[np.ndarray, np.ndarray]:
+def _simplified(vertices: np.ndarray, triangles: np.ndarray, faces: int, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and triangles with quadric errors as small as possible (Garland and Heckbert 1997); with more faces than
-    asked for, :data:`DOUBLINGS` at most, where the volume would change by more than :data:`VOLUME_TOLERANCE`."""
+    asked for, ``most`` at most, where the volume would change by more than :data:`VOLUME_TOLERANCE`."""
     from fast_simplification import simplify
 
     whole = float(_signed_volumes(vertices[triangles]).sum())
-    least, nearest = math.inf, Mesh(vertices, triangles)
-    for target in (faces << n for n in range(DOUBLINGS + 1)):
+    best: tuple[bool, float] = (True, math.inf)  # of the nearest so far: whether it is open, and its change of volume
+    nearest = Mesh(vertices, triangles)
+    for target in dict.fromkeys(min(faces << n, most) for n in range(DOUBLINGS + 1)):
         if target >= len(triangles):
             return vertices, triangles
         points, simplified = simplify(vertices, triangles, target_count=target)
         mesh = Mesh(np.asarray(points, np.float64), np.asarray(simplified, np.int32))
-        change = abs(mesh.volume_mm3 - whole) / abs(whole)
-        if mesh.is_closed and change < least:
-            least, nearest = change, mesh
-        if least <= VOLUME_TOLERANCE:
+        found = (not mesh.is_closed, abs(mesh.volume_mm3 - whole) / abs(whole))
+        if found < best:
+            best, nearest = found, mesh
+        if best <= (False, VOLUME_TOLERANCE):
             break
     return nearest.vertices, nearest.faces
 

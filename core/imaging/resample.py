@@ -86,6 +86,25 @@ def resample_label(label: np.ndarray, shape_to: Sequence[int]) -> np.ndarray:
     return result
 
 
+def resample_nearest(values: np.ndarray, shape_to: Sequence[int]) -> np.ndarray:
+    """Resample without interpolation: each new voxel has the value of the old voxel in which its centre lies.
+
+    Parameters
+    ----------
+    values : ndarray, any dtype, shape (..., i, j, k).
+    shape_to : sequence of int. New shape (i, j, k).
+
+    Returns
+    -------
+    ndarray, same dtype, shape (..., *new shape). ``values`` itself where the shape is the same.
+    """
+    for axis, size in zip((-3, -2, -1), shape_to, strict=True):
+        old = values.shape[axis]
+        if old != size:
+            values = np.take(values, ((np.arange(size) + 0.5) * old / size).astype(np.intp), axis=axis)
+    return values
+
+
 def _weights(old: int, new: int) -> np.ndarray:
     """Interpolation matrix, float32, shape (new, old); rows sum to 1."""
     scale = old / new

@@ -89,7 +89,7 @@ class EnsemblePredictor(Predictor):
     def segment_in_detail(self, image: SubjectImage, progress: ProgressCallback | None = None) -> Segmentation:
         """Segment one volume with all members, each of which is a pass of the maps; as
         :meth:`Predictor.segment_in_detail`."""
-        with self._memory_errors():
+        with self.explained_errors():
             votes = np.zeros((len(self.labels), *image.shape), np.uint8)
             passes = PassUncertainty(self.outputs.regions is not None) if self._maps else None
             total = self._sum_of_probabilities(image, progress, votes, passes)

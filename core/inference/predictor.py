@@ -194,7 +194,7 @@ class Predictor:
 
     def segment_unprocessed(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """Segment one volume without postprocessing; parameters, result and errors are those of :meth:`segment`."""
-        with self._memory_errors():
+        with self.explained_errors():
             return self._label_map(self._logits(image, progress), image)
 
     def segment_in_detail(self, image: SubjectImage, progress: ProgressCallback | None = None) -> Segmentation:
@@ -203,7 +203,7 @@ class Predictor:
         if not self._maps:
             return Segmentation(self.segment_unprocessed(image, progress))
         self._check_memory_of_maps(image)
-        with self._memory_errors():
+        with self.explained_errors():
             logits = self._logits(image, progress, both_passes=True)
             channels = len(self.outputs.names)
             mean, plain = logits[:channels], logits[channels:]
@@ -229,12 +229,12 @@ class Predictor:
         -------
         ndarray, float32, shape (channel, i, j, k). On the grid of the image.
         """
-        with self._memory_errors():
+        with self.explained_errors():
             return self._on_grid(self._logits(image, progress), image)
 
     def _label_map(self, logits: Tensor, image: SubjectImage) -> np.ndarray:
         """Class indices of logits at the voxel size of the network, uint8, on the grid of the image."""
-        seen = self._seen(image)
+        seen = self.seen(image)
         if logits.shape[1:] == seen.shape:
             labels = self.outputs.label_map(logits).to(torch.uint8).cpu().numpy()
             return embed(labels, image.content, np.zeros(image.shape, np.uint8)) if self.crop else labels
@@ -252,7 +252,7 @@ class Predictor:
     def _embedded(self, values: np.ndarray, image: SubjectImage, background: float, others: float) -> np.ndarray:
         """Values (channel, i, j, k) at the voxel size of the network, on the grid of the image; in margins that are
         left out, those given of the background and of other classes or regions."""
-        seen = self._seen(image)
+        seen = self.seen(image)
         if values.shape[1:] != seen.shape:
             values = resample_image(values, shape_to=seen.shape)
         if not self.crop:
@@ -262,24 +262,27 @@ class Predictor:
             around[0] = background
         return embed(values, image.content, around)
 
-    def _seen(self, image: SubjectImage) -> SubjectImage:
+    def seen(self, image: SubjectImage) -> SubjectImage:
         """The part of an image that the network gets."""
         return image.cropped() if self.crop else image
 
     def _logits(self, image: SubjectImage, progress: ProgressCallback | None, both_passes: bool = False) -> Tensor:
         """Logits, float32, shape (class, i, j, k), on the device and at the voxel size of the network; twice as many
         channels with both passes of a mirroring network."""
+        options = replace(self.options, mirror=self.passes_of(image) == 2, both_passes=both_passes)
+        return predict_logits(self.model, self.prepared(image), options, progress=progress)
+
+    def prepared(self, image: SubjectImage) -> Tensor:
+        """The part of an image that the network gets, normalised, at its voxel size and on its device, float32."""
         if image.voxels.shape[0] != len(self.modalities):
             raise ValueError(f"expected {len(self.modalities)} channels, got {image.voxels.shape[0]}")
-        seen = self._seen(image)
+        seen = self.seen(image)
         self._check_resampled_size(seen.shape, seen.spacing_mm)
         prepared = prepare_image(seen.voxels, seen.spacing_mm, self.metadata.normaliser, self.target_mm)
-        tensor = torch.from_numpy(prepared).to(self.device)
-        options = replace(self.options, mirror=self.passes_of(image) == 2, both_passes=both_passes)
-        return predict_logits(self.model, tensor, options, progress=progress)
+        return torch.from_numpy(prepared).to(self.device)
 
     @contextmanager
-    def _memory_errors(self) -> Iterator[None]:
+    def explained_errors(self) -> Iterator[None]:
         """Raises :class:`DeviceError` where the memory does not suffice, and :class:`ConfigError` for an error in the
         code of a user's own network."""
         try:

@@ -2,12 +2,13 @@
 
 The tiling is that of nnU-Net and of MONAI's ``sliding_window_inference``: a fixed stride, the last tile moved inside
 the volume, logits averaged with Gaussian weights whose sigma is 1/8 of the tile size. Sums are float32. A volume that
-is too large for one pass is tiled with the largest tiles that the memory allows.
+is too large for one pass is tiled with the largest tiles that the memory allows. What must not be averaged, as feature
+maps, is taken from the tile whose centre is nearest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,8 @@ class InferenceOptions:
         channels.
     indicator : bool. Whether the network has input channels that state which channels of the image exist, those that
         have a voxel other than 0.
+    averaged : bool. Whether values of overlapping tiles are averaged; else each voxel has those of the tile whose
+        centre is nearest.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class InferenceOptions:
     overlapping: bool = False
     both_passes: bool = False
     indicator: bool = False
+    averaged: bool = True
 
     @property
     def logit_sets(self) -> int:
@@ -112,27 +116,76 @@ def sliding_window_inference(
     Tensor, float32, shape (class, i, j, k). Logits.
     """
     image, unpadded = _pad_to_size(image, tile)
-    starts = [tile_starts(n, t, overlap) for n, t in zip(image.shape[-3:], tile, strict=True)]
-    corners = [(i, j, k) for i in starts[0] for j in starts[1] for k in starts[2]]
     weights = gaussian_importance_map(tile, image.device)
     weight_sum = torch.zeros(image.shape[-3:], device=image.device)
     logit_sum: Tensor | None = None
-    for first in range(0, len(corners), batch_size):
-        boxes = [
-            tuple(slice(c, c + t) for c, t in zip(corner, tile, strict=True))
-            for corner in corners[first : first + batch_size]
-        ]
-        logits = predictor(torch.stack([image[(slice(None), *box)] for box in boxes])).float()
+    for logits, box in _predicted_tiles(image, predictor, tile, overlap, batch_size, progress):
         if logit_sum is None:
-            logit_sum = torch.zeros((logits.shape[1], *image.shape[-3:]), device=image.device)
-        for tile_logits, box in zip(logits, boxes, strict=True):
-            logit_sum[(slice(None), *box)] += tile_logits * weights
-            weight_sum[box] += weights
-        if progress is not None:
-            progress(min(first + batch_size, len(corners)), len(corners))
+            logit_sum = torch.zeros((logits.shape[0], *image.shape[-3:]), device=image.device)
+        logit_sum[(slice(None), *box)] += logits * weights
+        weight_sum[box] += weights
     assert logit_sum is not None
     logit_sum /= weight_sum
     return logit_sum[unpadded]
+
+
+@torch.no_grad()
+def nearest_tile_inference(
+    image: Tensor,
+    predictor: ForwardFunction,
+    tile: Size3,
+    overlap: float = 0.5,
+    batch_size: int = 1,
+    progress: ProgressCallback | None = None,
+) -> Tensor:
+    """Predict a volume with overlapping tiles of which each voxel has the values of one: the tile whose centre is
+    nearest, in units of the tile size along each axis; of equally near ones the first.
+
+    Parameters and result are those of :func:`sliding_window_inference`; the values need not be logits.
+    """
+    image, unpadded = _pad_to_size(image, tile)
+    distance = _distance_to_centre(tile, image.device)
+    nearest = torch.full(image.shape[-3:], torch.inf, device=image.device)
+    joined: Tensor | None = None
+    for values, box in _predicted_tiles(image, predictor, tile, overlap, batch_size, progress):
+        if joined is None:
+            joined = torch.zeros((values.shape[0], *image.shape[-3:]), device=image.device)
+        inside = joined[(slice(None), *box)]
+        inside.copy_(torch.where(distance < nearest[box], values, inside))
+        nearest[box] = torch.minimum(nearest[box], distance)
+    assert joined is not None
+    return joined[unpadded]
+
+
+def _predicted_tiles(
+    image: Tensor,
+    predictor: ForwardFunction,
+    tile: Size3,
+    overlap: float,
+    batch_size: int,
+    progress: ProgressCallback | None,
+) -> Iterator[tuple[Tensor, Box]]:
+    """What a predictor gives for each tile of an image that is not smaller than it, float32, shape (class, *tile), and
+    the place of the tile; parameters are those of :func:`sliding_window_inference`."""
+    starts = [tile_starts(n, t, overlap) for n, t in zip(image.shape[-3:], tile, strict=True)]
+    corners = [(i, j, k) for i in starts[0] for j in starts[1] for k in starts[2]]
+    for first in range(0, len(corners), batch_size):
+        boxes = [_box(corner, tile) for corner in corners[first : first + batch_size]]
+        predicted = predictor(torch.stack([image[(slice(None), *box)] for box in boxes])).float()
+        yield from zip(predicted, boxes, strict=True)
+        if progress is not None:
+            progress(min(first + batch_size, len(corners)), len(corners))
+
+
+def _box(corner: tuple[int, int, int], tile: Size3) -> Box:
+    i, j, k = (slice(c, c + t) for c, t in zip(corner, tile, strict=True))
+    return i, j, k
+
+
+def _distance_to_centre(tile: Size3, device: torch.device) -> Tensor:
+    """Squared distance of each voxel of a tile to its centre, in units of the tile size along each axis, float32."""
+    i, j, k = (((torch.arange(n, device=device) - (n - 1) / 2) / n).square() for n in tile)
+    return i[:, None, None] + j[None, :, None] + k[None, None, :]
 
 
 def foreground_box(image: Tensor, margin: int = FOREGROUND_MARGIN) -> Box:
@@ -191,11 +244,11 @@ def predict_logits(
     model.eval()
     box = foreground_box(image)
     foreground = image[(slice(None), *box)]
-    network = _network_pass(model, image, options)
+    network = network_pass(model, image, options)
     memory = InferenceMemory(model, image, options.precision, memory_bytes, options.logit_sets)
     try:
         with autocast(image.device, options.precision):
-            logits = _predict_foreground(network, foreground, options, memory, progress)
+            logits = predict_foreground(network, foreground, options, memory, progress)
     finally:
         model.train(was_training)
     if foreground.shape == image.shape:
@@ -210,7 +263,7 @@ def predict_logits(
     return whole
 
 
-def _network_pass(model: nn.Module, image: Tensor, options: InferenceOptions) -> ForwardFunction:
+def network_pass(model: nn.Module, image: Tensor, options: InferenceOptions) -> ForwardFunction:
     """One pass of the model over parts of an image, (batch, channel, i, j, k), whose indicator is that of the whole
     image."""
     if not options.indicator:
@@ -219,14 +272,15 @@ def _network_pass(model: nn.Module, image: Tensor, options: InferenceOptions) ->
     return lambda images: forward_pass(model, with_indicator(images, [present] * len(images)), options.precision)
 
 
-def _predict_foreground(
+def predict_foreground(
     network: ForwardFunction,
     foreground: Tensor,
     options: InferenceOptions,
     memory: InferenceMemory,
     progress: ProgressCallback | None,
 ) -> Tensor:
-    """Logits of the foreground (channel, i, j, k): one pass where the options ask for it and it fits, else tiles."""
+    """Logits, or what else the network gives, of the foreground (channel, i, j, k): one pass where the options ask for
+    it and it fits, else tiles."""
     tile, images = options.tile, 2 if options.mirror else 1
     if options.mode == "whole":
         padded, unpadded = _pad_to_size(foreground, tile)
@@ -240,7 +294,8 @@ def _predict_foreground(
             return logits
     batch_size = memory.batch_size(tile, images)
     forward = _forward_function(network, options, flip_in_batch=memory.fits(tile, images * batch_size))
-    return sliding_window_inference(foreground, forward, tile, options.overlap, batch_size, progress)
+    join = sliding_window_inference if options.averaged else nearest_tile_inference
+    return join(foreground, forward, tile, options.overlap, batch_size, progress)
 
 
 def _forward_function(forward: ForwardFunction, options: InferenceOptions, flip_in_batch: bool) -> ForwardFunction:

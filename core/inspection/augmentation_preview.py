@@ -4,15 +4,20 @@ It reads a question per line from standard input and writes an answer per line t
 at the end of its input or after two minutes without a question. The last subject is kept prepared::
 
     {"data": "folder", "subject": "case_1", "config": {...}, "spacing_mm": [1, 1, 1], "seed": 0, "versions": 4,
-     "plane": "axial", "stamp": "..."}
-    {"answer": {"size": [64, 64, 64], "spacing_mm": [...], "start": [10, 3, 8], "modalities": ["T1"],
-                "classes": [{"name": "GM", "colour": "#1fa187"}],
-                "versions": [{"changes": [], "pictures": ["<PNG in base64>"], "labelled": ["..."]}, ...],
+     "plane": "axial", "examined": ["case_1", "case_2"], "unoriented": [], "stamp": "..."}
+    {"answer": {"size": [64, 64, 64], "spacing_mm": [...], "shape": [120, 140, 130], "start": [10, 3, 8],
+                "modalities": ["T1"], "classes": [{"name": "GM", "colour": "#1fa187"}], "ignored": "",
+                "versions": [{"changes": [], "pictures": ["<PNG in base64>"], "labelled": ["..."],
+                              "indicator": [1]}, ...],
                 "remarks": []}}
 
 ``config`` is a training configuration with the size of a sub-volume; ``spacing_mm`` is the voxel size that training
-resamples to, or null. The first version is the plain one. What the data or the configuration gets wrong is answered as
-``{"error": "..."}``.
+resamples to, or null. ``examined`` are the training subjects that decide which modalities are computed tomography
+(:func:`core.datasets.ct_modalities.examined_subjects`), ``unoriented`` those subjects of the run whose files state no
+orientation. The subject is read and prepared by the code of training, so that ``start``, the first voxel of the
+sub-volume, is one of the prepared image, which has the size ``shape``: cropped and resampled. The first version is the
+plain one; ``indicator`` is null where the network has no such channels. What the data or the configuration gets wrong
+is answered as ``{"error": "..."}``.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ import base64
 import functools
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,16 +37,20 @@ import torch
 from core.augmentation.augmenter import AugmentationParams, Augmenter
 from core.class_positions import measure_positions
 from core.config import TrainConfig
-from core.datasets import DataOptions, load_subject, open_dataset
-from core.datasets.prepare import prepare_loaded
+from core.datasets import DataOptions, Dataset, LoadedSubject, load_subject, open_dataset
+from core.datasets.ct_modalities import find_ct_modalities, refuse_absent_ct
+from core.datasets.prepared_cache import Preparation
 from core.errors import ConfigError, DatasetError
+from core.formatting import format_list, format_size
+from core.imaging.content import content_box
 from core.imaging.display import upright_slices
-from core.imaging.foreground_statistics import ForegroundIntensities, is_in_hounsfield_units, is_named_ct
+from core.imaging.foreground_statistics import ForegroundIntensities
 from core.imaging.normalise import Normaliser
 from core.imaging.overlay import overlay_classes
 from core.inspection.questions import serve
 from core.labels import LabelSpace
-from core.laterality import find_sides, resolve_mirroring
+from core.laterality import check_pairs, find_sides, resolve_mirroring
+from core.models.indicator import with_indicator
 from core.sampling.patches import PatchSampler, ResidentSubjects
 from core.training.run_normalisation import measured_normaliser, methods_of
 from core.types import SpacingMm, TrainingSubject, triple
@@ -53,11 +63,45 @@ LABEL_OPACITY = 0.45
 VISIBLE_NOISE = 0.02  # standard deviations, from which on noise is named
 SUBJECTS_KEPT = 2
 ONE_SUBJECT = "intensities are normalised by this subject alone; training measures all of its subjects"
+SIDES_OF_ONE = "left and right are judged by where they lie in this subject alone; training looks at all of them"
+INDICATOR = (
+    "the network also gets a channel for each modality, the indicator: 1 where its image exists, 0 where it is missing "
+    "or left out"
+)
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A subject as training has it, and how left and right are treated."""
+class Source:
+    """A subject, and what its preparation depends on besides the configuration.
+
+    Attributes
+    ----------
+    data, subject : str. Folder of the data set, and id.
+    examined : tuple of str. Training subjects that decide which modalities are computed tomography.
+    unoriented : tuple of str. Subjects of the run whose files state no orientation.
+    stamp : str. Changes with the files and with how they are read.
+    """
+
+    data: str
+    subject: str
+    examined: tuple[str, ...] = ()
+    unoriented: tuple[str, ...] = ()
+    stamp: str = ""
+
+
+@dataclass(frozen=True)
+class PreviewedSubject:
+    """A subject as training has it, and how left and right are treated.
+
+    Attributes
+    ----------
+    subject : TrainingSubject. Read, cropped, resampled and normalised as by training; the image is float32.
+    modalities : tuple of str. Channels of the image.
+    labels : LabelSpace. Classes of the network.
+    oriented : bool. Whether its files state an orientation.
+    mirroring : dict. Fields of the configuration that say what mirroring does.
+    remarks : tuple of str. What cannot be seen in the pictures.
+    """
 
     subject: TrainingSubject
     modalities: tuple[str, ...]
@@ -85,68 +129,124 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         spacing_mm = di, dj, dk
     lateral = {"lateral": config.augment.lateral, "lateral_pairs": config.augment.lateral_pairs}
     decisive = TrainConfig(data=config.data).with_values(lateral)
-    where = str(question["data"]), str(question["subject"])
-    prepared = _prepare(*where, decisive, spacing_mm, str(question.get("stamp", "")))
+    source = Source(
+        str(question["data"]),
+        str(question["subject"]),
+        tuple(map(str, question.get("examined", ()))),
+        tuple(map(str, question.get("unoriented", ()))),
+        str(question.get("stamp", "")),
+    )
+    prepared = prepare_for_preview(source, decisive, spacing_mm)
     resolved = config.with_values({**prepared.mirroring, "classes": prepared.labels.names[1:]})
     drawn = _draw(prepared, resolved, int(question["seed"]), versions)
+    ignored = prepared.labels.ignore
     return {
         "size": list(drawn.size),
         "spacing_mm": list(prepared.subject.spacing_mm),
+        "shape": list(prepared.subject.label.shape),
         "start": list(drawn.start),
         "modalities": list(prepared.modalities),
         "classes": [{"name": c.name, "colour": c.colour} for c in prepared.labels.foreground],
+        "ignored": "" if ignored is None else ignored.name,
         "versions": [_version(prepared, drawn, n, PLANES[plane]) for n in range(versions + 1)],
         "remarks": list(prepared.remarks),
     }
 
 
 @functools.lru_cache(SUBJECTS_KEPT)
-def _prepare(data: str, subject: str, config: TrainConfig, spacing_mm: SpacingMm | None, stamp: str) -> _Prepared:
-    """Read and prepare a subject; ``stamp`` changes with its files."""
-    dataset = open_dataset(Path(data), config.data.layout, DataOptions.from_config(config.data))
-    modalities = config.data.modalities or dataset.modalities
+def prepare_for_preview(source: Source, config: TrainConfig, spacing_mm: SpacingMm | None) -> PreviewedSubject:
+    """Read and prepare a subject as a run with a configuration does.
+
+    Parameters
+    ----------
+    source : Source. The subject.
+    config : TrainConfig. Its data section, ``lateral`` and ``lateral_pairs`` decide.
+    spacing_mm : tuple of float, or None. Voxel size that training resamples to; ``None`` for no resampling.
+
+    Raises
+    ------
+    UserError
+        If the subject cannot be read, has no label map, or could not be trained on.
+    """
+    dataset = open_dataset(Path(source.data), config.data.layout, DataOptions.from_config(config.data))
+    modalities = tuple(config.data.modalities or dataset.modalities)
     labels = dataset.labels.subset(config.data.classes) if config.data.classes else dataset.labels
-    loaded = load_subject(dataset, subject, modalities, config.data.classes)
+    check_pairs(config.augment, labels.names)
+    loaded = load_subject(dataset, source.subject, modalities, config.data.classes)
     if loaded.label is None:
-        raise DatasetError(f"{subject}: expected a label map, found none; choose a labelled subject")
-    normaliser = _normaliser(config, modalities, loaded.image, loaded.label)
-    ready = prepare_loaded(loaded, normaliser, spacing_mm)
+        raise DatasetError(f"{source.subject}: expected a label map, found none; choose a labelled subject")
+    normaliser = _normaliser(config, dataset, source, loaded)
+    ready = Preparation.of_run(config.data, modalities, normaliser, spacing_mm).apply(loaded)
     oriented = loaded.geometry.oriented
-    position = measure_positions(subject, ready.label, len(labels), ready.spacing_mm)
-    sides = find_sides(labels.names, dataset.labels.names, [position], config.augment.stated_pairs)
-    mirroring = resolve_mirroring(config.augment, sides, () if oriented else (subject,))
-    remarks = [mirroring.reason] if mirroring.reason else []
-    remarks += [ONE_SUBJECT] if "ct" in normaliser.methods else []
-    return _Prepared(ready, tuple(modalities), labels, oriented, mirroring.values(), tuple(remarks))
-
-
-def _normaliser(config: TrainConfig, modalities: tuple[str, ...], image: np.ndarray, label: np.ndarray) -> Normaliser:
-    """The normalisation of training, measured in one subject."""
-    requested = config.data.normalisation
-    methods = methods_of(
-        requested,
-        lambda: [is_named_ct(m) or is_in_hounsfield_units(c) for m, c in zip(modalities, image, strict=True)],
-        len(modalities),
+    unoriented = source.unoriented if oriented else tuple(dict.fromkeys((*source.unoriented, source.subject)))
+    position = measure_positions(source.subject, ready.label, len(labels), ready.spacing_mm)
+    by_name, by_place = (
+        resolve_mirroring(
+            config.augment,
+            find_sides(labels.names, dataset.labels.names, positions, config.augment.stated_pairs),
+            unoriented,
+        )
+        for positions in ((), [position])
     )
+    remarks = [by_place.reason] if by_place.reason else []
+    remarks += [SIDES_OF_ONE] if by_place != by_name else []
+    remarks += [ONE_SUBJECT] if "ct" in normaliser.methods else []
+    remarks += _preparation_remarks(config, loaded)
+    return PreviewedSubject(ready, modalities, labels, oriented, by_place.values(), tuple(remarks))
+
+
+def _preparation_remarks(config: TrainConfig, loaded: LoadedSubject) -> list[str]:
+    """What preparing a subject did that its pictures do not show."""
+    remarks = []
+    if config.data.crop:
+        shape = tuple(side.stop - side.start for side in content_box(loaded.image, loaded.label))
+        whole = loaded.image.shape[1:]
+        remarks.append(
+            "cropping leaves the image as it is: it has no margins of 0"
+            if shape == whole
+            else f"the margins of 0 are left out: {format_size(shape)} of {format_size(whole)} voxels remain, and "
+            "voxels are counted in what remains"
+        )
+    if loaded.absent:
+        remarks.append(f"there is no image of {format_list(loaded.absent)}: it is 0 in every voxel")
+    return remarks + ([INDICATOR] if config.data.modality_indicator else [])
+
+
+def _normaliser(config: TrainConfig, dataset: Dataset, source: Source, loaded: LoadedSubject) -> Normaliser:
+    """The normalisation of training, its statistics measured in one subject."""
+    assert loaded.label is not None
+    modalities = tuple(config.data.modalities or dataset.modalities)
+    requested = config.data.normalisation
+    examined = source.examined or (source.subject,)
+    methods = methods_of(requested, lambda: find_ct_modalities(dataset, examined, modalities), len(modalities))
     if "ct" not in methods:
         return Normaliser(methods)
+    refuse_absent_ct(dataset, (source.subject,), modalities, methods)
     intensities = ForegroundIntensities(len(modalities))
-    intensities.add(image, label)
+    intensities.add(loaded.image, loaded.label)
     return measured_normaliser(requested, methods, intensities)
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A sub-volume in several versions, the plain one first; arrays (version, channel, i, j, k) and (version, ...)."""
+    """A sub-volume in several versions, the plain one first; arrays (version, channel, i, j, k) and (version, ...).
+
+    Attributes
+    ----------
+    present : tuple of bool. Which modalities the subject has an image of.
+    indicator : ndarray, shape (version, channel), or None. What the network is told of the images.
+    """
 
     start: tuple[int, int, int]
     size: tuple[int, int, int]
     image: np.ndarray
     label: np.ndarray
     params: AugmentationParams
+    present: tuple[bool, ...]
+    indicator: np.ndarray | None
 
 
-def _draw(prepared: _Prepared, config: TrainConfig, seed: int, versions: int) -> _Drawn:
+def _draw(prepared: PreviewedSubject, config: TrainConfig, seed: int, versions: int) -> _Drawn:
     """Draw a place as training does, and augment it several times.
 
     The place depends on the seed and the sampling alone, so that it stays while the augmentation changes.
@@ -159,16 +259,23 @@ def _draw(prepared: _Prepared, config: TrainConfig, seed: int, versions: int) ->
     params = augmenter.draw_for(subjects, [location] * versions, torch.Generator().manual_seed(seed + 1))
     plain_image, plain_label = subjects.crop([location], size)
     image, label = augmenter.apply(*subjects.crop(params.locations, params.region), params)
+    channels, present = subjects.channels, subjects.present(location.subject)
+    indicator = None
+    if config.data.modality_indicator:
+        told = [with_indicator(plain_image, [present]), with_indicator(image, params.kept)]
+        indicator = torch.cat(told)[:, channels:, 0, 0, 0].numpy()
     return _Drawn(
         location.start,
         size,
         torch.cat([plain_image, image]).numpy(),
         torch.cat([plain_label, label]).numpy(),
         params,
+        present,
+        indicator,
     )
 
 
-def _version(prepared: _Prepared, drawn: _Drawn, number: int, axis: int) -> dict[str, Any]:
+def _version(prepared: PreviewedSubject, drawn: _Drawn, number: int, axis: int) -> dict[str, Any]:
     """The middle slices of a version, one for each modality, without and with labels, and its changes in words."""
     middle = drawn.size[axis] // 2
     label = upright_slices(drawn.label[number].take(middle, axis), prepared.oriented)
@@ -181,11 +288,14 @@ def _version(prepared: _Prepared, drawn: _Drawn, number: int, axis: int) -> dict
         rows = upright_slices(grey, prepared.oriented)[..., None].repeat(3, axis=2)
         pictures.append(_png(rows, spacing_mm))
         labelled.append(_png(overlay_classes(rows, label, colours, LABEL_OPACITY), spacing_mm))
-    changes = [] if number == 0 else describe_changes(drawn.params, number - 1, prepared.modalities)
-    return {"changes": changes, "pictures": pictures, "labelled": labelled}
+    changes = [] if number == 0 else describe_changes(drawn.params, number - 1, prepared.modalities, drawn.present)
+    indicator = None if drawn.indicator is None else [int(n) for n in drawn.indicator[number]]
+    return {"changes": changes, "pictures": pictures, "labelled": labelled, "indicator": indicator}
 
 
-def describe_changes(params: AugmentationParams, number: int, modalities: tuple[str, ...]) -> list[str]:
+def describe_changes(
+    params: AugmentationParams, number: int, modalities: tuple[str, ...], present: Sequence[bool] = ()
+) -> list[str]:
     """What was drawn for a sub-volume, in words; empty if it is unchanged.
 
     Parameters
@@ -193,6 +303,8 @@ def describe_changes(params: AugmentationParams, number: int, modalities: tuple[
     params : AugmentationParams. Random parameters of a batch.
     number : int. Index of the sub-volume.
     modalities : tuple of str. Names of the channels.
+    present : sequence of bool, optional. Which of them the subject has an image of, the others being no change; all by
+        default.
     """
     words = ["mirrored left-right"] if params.flips[number] else []
     if params.warp is not None:
@@ -219,7 +331,9 @@ def describe_changes(params: AugmentationParams, number: int, modalities: tuple[
         if changed:
             words.append(name if len(changed) == channels else f"{name} ({', '.join(changed)})")
     kept = params.kept[number] if params.kept is not None else [True] * channels
-    return words + [f"without {m}" for m, is_kept in zip(modalities, kept, strict=True) if not is_kept]
+    had = present or [True] * channels
+    left_out = (m for m, is_kept, has in zip(modalities, kept, had, strict=True) if has and not is_kept)
+    return words + [f"without {m}" for m in left_out]
 
 
 def _png(rows: np.ndarray, spacing_mm: list[float]) -> str:

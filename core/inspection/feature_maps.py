@@ -32,7 +32,7 @@ from core.imaging.display import upright_slices
 from core.imaging.outliers import intensity_range
 from core.imaging.resample import resampled_shape
 from core.inference.predictor import Predictor
-from core.inference.sliding_window import foreground_box
+from core.inference.stage_pass import centred_start
 from core.inference.subject_image import SubjectImage
 from core.models import input_names
 from core.models.architecture import stage_names
@@ -125,8 +125,9 @@ def compute_feature_maps(
     seen = whole.cropped() if predictor.crop else whole
     prepared = prepare_image(seen.voxels, spacing_mm, metadata.normaliser, target_mm)
     size = _round_up(size or predictor.options.tile, predictor.model.divisor)
-    start = _centred_start(prepared, size)
-    patch = crop_volume(torch.from_numpy(prepared), start, size)[None]
+    volume = torch.from_numpy(prepared)
+    start = centred_start(volume, size)
+    patch = crop_volume(volume, start, size)[None]
     if predictor.options.indicator:
         patch = with_indicator(patch, [present_channels(prepared)])
     centre_slice = size[2] // 2
@@ -249,19 +250,6 @@ def _round_up(size: Size3, strides: Size3) -> Size3:
     if not all(1 <= n <= MAX_SIDE for n in size):
         raise ConfigError(f"size: expected 1 to {MAX_SIDE} voxels a side, got {format_size(size)}")
     i, j, k = (max(2, math.ceil(n / stride)) * stride for n, stride in zip(size, strides, strict=True))
-    return i, j, k
-
-
-def _centred_start(image: np.ndarray, size: Size3) -> VoxelIndex:
-    """First voxel of a sub-volume centred on the head, shifted inside the volume where it fits.
-
-    ``image`` has the shape (channel, i, j, k).
-    """
-    starts = []
-    for span, length, n in zip(foreground_box(torch.from_numpy(image), margin=0), image.shape[1:], size, strict=True):
-        centre = (span.start + span.stop) // 2
-        starts.append(min(max(centre - n // 2, 0), length - n) if length >= n else -((n - length) // 2))
-    i, j, k = starts
     return i, j, k
 
 

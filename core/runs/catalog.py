@@ -11,7 +11,7 @@ from typing import Any
 
 from core.config import TrainConfig
 from core.errors import RunError
-from core.files import StampedCache
+from core.files import StampedCache, may_be_present
 from core.formatting import format_list
 from core.paths import DEMO_MODEL, demo_model_path
 from core.runs.store import folder as files
@@ -164,7 +164,7 @@ def find_checkpoint(root: Path, text: str) -> Path:
 def run_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of a run to predict with: its best, else its last; ``None`` before the first one."""
     candidates = [(folder / name).absolute() for name in (files.BEST, files.LAST)]
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if may_be_present(path)), None)
 
 
 def log_tail(root: Path, run_id: str, lines: int = 200) -> str:

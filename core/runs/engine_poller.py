@@ -6,6 +6,7 @@ into the root, where the others read it. Pages never wait for an engine.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.errors import RunError, UserError
-from core.files import FileStamp, file_stamp
+from core.files import FileStamp, file_stamp, may_be_present
 from core.formatting import format_duration
 from core.hosts import host_name
 from core.runs.catalog import RunSummary, list_runs, update_index
@@ -45,6 +46,8 @@ COMMAND_WAIT_S = 3.0  # a command waits so long for an engine, and goes on with 
 TICK_S = 1.0
 
 _threads: dict[tuple[Path, str], threading.Thread] = {}
+# When this process last looked at the runs of an engine; with the stamp of the root where there were none.
+_looked_at: dict[tuple[Path, str], tuple[float, FileStamp | None]] = {}
 _ended: dict[Path, FileStamp] = {}  # stamps of the states of runs that have ended
 
 
@@ -117,10 +120,13 @@ def ask_all(root: Path, wait_s: float = COMMAND_WAIT_S) -> None:
 def ask(root: Path, engine: Engine) -> bool:
     """Ask an engine about the runs that have not ended, unless another process did so within its interval, and
     write what became of them; returns whether it was asked."""
+    key = (root, engine.name)
     if not _is_due(root, engine):
         return False
+    stamp, now = file_stamp(root), time.monotonic()
     runs = open_runs(root, engine.name)
     if not runs:
+        _looked_at[key] = (now, stamp)
         return False
     path = answer_file(root, engine.name)
     try:
@@ -128,6 +134,7 @@ def ask(root: Path, engine: Engine) -> bool:
         with locked(path.with_suffix(".lock"), timeout_s=0.0):
             if not _is_due(root, engine):
                 return False
+            _looked_at[key] = (now, None)
             _ask(root, engine, runs)
     except (RunError, OSError):
         return False  # another process asks just now, or the root cannot be written
@@ -229,7 +236,7 @@ def _engine_run(run: RunSummary) -> EngineRun:
 
 
 def _poll(root: Path, name: str) -> None:
-    while root.is_dir():
+    while may_be_present(root):
         engine = next((engine for engine in remote_engines(root) if engine.name == name), None)
         if engine is None:
             return  # no longer declared
@@ -238,13 +245,18 @@ def _poll(root: Path, name: str) -> None:
 
 
 def _is_due(root: Path, engine: Engine) -> bool:
+    """Whether no process has asked an engine within its interval, and this one has not looked at its runs: there may
+    have been none, until a folder is added, or its answer could not be written."""
+    looked_at, stamp = _looked_at.get((root, engine.name), (-math.inf, None))
+    if time.monotonic() - looked_at < engine.poll_s and stamp in (None, file_stamp(root)):
+        return False
     return not read_answer(root, engine.name).count or answer_age_s(root, engine.name) >= engine.poll_s
 
 
 def _ask(root: Path, engine: Engine, runs: Sequence[Path]) -> None:
     last, asked_at = read_answer(root, engine.name), time.time()
     try:
-        records = [_record_with_job(folder, engine) for folder in runs]
+        records = _with_jobs(engine, runs)
         jobs = engine.status_many([record.job for record in records if record.job])
         for folder, record in zip(runs, records, strict=True):
             if record.job in jobs and jobs[record.job].expired:
@@ -269,32 +281,37 @@ def _write_end(root: Path, folder: Path) -> None:
             update_index(root, folder)
 
 
-def _record_with_job(folder: Path, engine: Engine) -> EngineRecord:
-    """The engine and job of a run. Where its submission was not answered or was interrupted, the job is looked for by
-    its name; the run has failed where there is none."""
-    record = read_engine(folder) or EngineRecord(engine.name)
-    if record.job or not is_unconfirmed(folder.parent, record):
-        return record
-    try:
-        return _with_job_found(folder, engine, record)
-    except RunError:  # another process changes it, or it cannot be written: the others are asked for
-        return record
+def _with_jobs(engine: Engine, runs: Sequence[Path]) -> list[EngineRecord]:
+    """The engine and job of each run. Where a submission was not answered or was interrupted, its job is looked for by
+    its name, for all runs in one request and without their locks, as an engine may take long to answer."""
+    records = {folder: read_engine(folder) or EngineRecord(engine.name) for folder in runs}
+    without = [folder for folder in runs if _is_looked_for(folder, records[folder])]
+    if without:
+        jobs = engine.find([records[folder] for folder in without])
+        for folder, job in zip(without, jobs, strict=True):
+            with suppress(RunError):  # another process changes it, or it cannot be written: the others are asked for
+                records[folder] = _note_job(folder, engine, records[folder], job)
+    return list(records.values())
 
 
-def _with_job_found(folder: Path, engine: Engine, record: EngineRecord) -> EngineRecord:
+def _is_looked_for(folder: Path, record: EngineRecord) -> bool:
+    return not record.job and is_unconfirmed(folder.parent, record)
+
+
+def _note_job(folder: Path, engine: Engine, known: EngineRecord, job: str) -> EngineRecord:
+    """Write the job that was found for a run; the run has failed where there is none. A run that was changed since it
+    was looked for is left as it is."""
     with files.lock(folder):
-        record, state = read_engine(folder) or record, read_state(folder)
-        if record.job or state.state != "queued" or not is_unconfirmed(folder.parent, record):
+        record, state = read_engine(folder) or known, read_state(folder)
+        if record != known or state.state != "queued" or not _is_looked_for(folder, record):
             return record
-        if job := engine.find(record):
+        if job:
             record = replace(record, job=job, problem="")
             write_engine(folder, record)
-            return record
-        if may_get_job(folder.parent, record) or _is_trial(folder):
-            return record
-        asked = "it was not taken" if record.problem else "it was interrupted before there was one"
-        message = f"{engine.name} has no job of its submission, {asked}; resume it"
-        write_state(folder, replace(state, state="failed", message=message, ended_at=time.time()))
+        elif not may_get_job(folder, record) and not _is_trial(folder):
+            asked = "it was not taken" if record.problem else "it was interrupted before there was one"
+            message = f"{engine.name} has no job of its submission, {asked}; resume it"
+            write_state(folder, replace(state, state="failed", message=message, ended_at=time.time()))
     return record
 
 

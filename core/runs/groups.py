@@ -11,6 +11,7 @@ from core.checkpointing.metadata import read_metadata
 from core.config import TrainConfig, changed_fields
 from core.config_data import NO_FOLD
 from core.errors import ConfigError, RunError
+from core.files import may_be_present
 from core.formatting import format_list
 from core.paths import dataset_folder
 from core.runs import catalog, launch, run_actions
@@ -35,6 +36,7 @@ from core.runs.store.groups import (
     remove_group,
     write_group,
 )
+from core.runs.store.run_origin import Origin
 from core.runs.store.state import RESUMABLE
 from core.runs.store.stop_file import read_pruned
 from core.sweeps.settings import SweepSettings
@@ -196,7 +198,7 @@ def list_groups(root: Path, runs: Iterable[RunSummary] | None = None) -> list[Gr
 
 def summarise(root: Path, group: Group) -> GroupSummary:
     """A group and its runs."""
-    existing = [id for id in group.runs if (root / id / files.CONFIG).is_file()]
+    existing = [id for id in group.runs if may_be_present(root / id / files.CONFIG)]
     return summary_of(group, {id: catalog.get_run(root, id) for id in existing})
 
 
@@ -345,9 +347,17 @@ def end_proposals(root: Path, group: Group) -> bool:
     return summary.proposes
 
 
-def change_settings(root: Path, group: Group, change: Callable[[SweepSettings], SweepSettings]) -> Group:
-    """Change the settings of a sweep under its lock; returns the new group."""
-    return change_group(root, group.id, lambda now: replace(now, settings=change(settings_of(now)).to_json()))
+def change_settings(
+    root: Path, group: Group, change: Callable[[SweepSettings], SweepSettings], take_over: bool = False
+) -> Group:
+    """Change the settings of a sweep under its lock; returns the new group. With ``take_over``, this host proposes its
+    trials from now on."""
+
+    def changed(now: Group) -> Group:
+        origin = Origin.here() if take_over else now.origin
+        return replace(now, settings=change(settings_of(now)).to_json(), origin=origin)
+
+    return change_group(root, group.id, changed)
 
 
 def refit_config(group: Group) -> TrainConfig:
@@ -373,7 +383,7 @@ def _reopen(root: Path, summary: SweepSummary, engine: str) -> None:
             return settings
         return replace(settings, stopped=False, problem="", failures_ignored_before=number)
 
-    change_settings(root, summary.group, reopened)
+    change_settings(root, summary.group, reopened, take_over=True)
     launch.ensure_supervisor(root)
 
 

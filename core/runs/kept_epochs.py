@@ -13,6 +13,7 @@ from pathlib import Path
 from core.checkpointing.metadata import BEST, LAST, CheckpointMetadata, read_metadata
 from core.datasets import Dataset
 from core.errors import CheckpointError
+from core.files import may_be_present
 from core.runs.predictions import Prediction, read_prediction
 
 PATTERN = "epoch-*.safetensors"
@@ -64,7 +65,7 @@ def kept_epochs(folder: Path, read: Callable[[Path], CheckpointMetadata] = read_
     damaged: list[str] = []
     found: dict[tuple[int, int], tuple[Path, list[str]]] = {}  # by epoch and step
     for path in (*files, *(folder / name for name in OTHERS)):
-        if not path.is_file():
+        if not may_be_present(path):
             continue
         try:
             progress = read(path).progress

@@ -7,6 +7,7 @@ In the folder of the predictions of a data set (:mod:`core.runs.predictions`):
 ``maps/<subject>/<map>.nii.gz``        stored values in the geometry of the subject's image: 0 is the least value of
                                        the map, 250 the largest (:class:`core.inference.uncertainty.MapKind`)
 ``maps/<subject>/maps.json``           of which prediction they are; written last, without it there are no maps
+``maps/<subject>/features/``           feature maps of stages of the network (:mod:`core.runs.kept_stage_maps`)
 =====================================  =============================================================================
 
 They are removed with their prediction, and the oldest ones where all of a folder take more than ``MAX_BYTES``. Works
@@ -35,7 +36,7 @@ from core.runs.store.process import locked
 
 LEVELS = 250  # largest stored value: steps of 0.4 %, and 50 % is one of them; of signed values 0 is
 MAX_BYTES = 2 * 2**30  # of all maps of a data set by a model
-FOLDER, RECORD = "maps", "maps.json"
+FOLDER, RECORD = "maps", "maps.json"  # the record of each folder of maps
 VERSION = 1
 
 
@@ -57,7 +58,7 @@ class KeptMaps:
 
 def map_file(label_map: Path, kind: MapKind) -> Path:
     """The file of a map of the prediction whose label map is given; it need not exist."""
-    return _folder(label_map) / f"{kind.key}.nii.gz"
+    return maps_folder(label_map) / f"{kind.key}.nii.gz"
 
 
 def kinds_of(metadata: CheckpointMetadata, passes: int, logits: bool = False) -> tuple[MapKind, ...]:
@@ -87,7 +88,7 @@ def read_kept_maps(label_map: Path, made_at: float) -> KeptMaps | None:
     made_at : float. Its time, in seconds since 1970.
     """
     try:
-        record = json.loads((_folder(label_map) / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((maps_folder(label_map) / RECORD).read_text(encoding="utf-8"))
         if record["version"] != VERSION or record["made_at"] != made_at:
             return None
         return KeptMaps(int(record["passes"]), int(record["changed_voxels"]), bool(record.get("logits", False)))
@@ -117,12 +118,7 @@ def write_maps(
     RunError, VolumeError
         If a file cannot be written; then there are no maps.
     """
-    remove_maps(label_map)
-    folder = _folder(label_map)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be created: {error.strerror or error}; make room there") from error
+    folder = empty_folder(maps_folder(label_map))
     logits = maps.logits is not None
     for kind in kinds_of(metadata, maps.passes, logits):
         values = kind.values(maps)
@@ -131,7 +127,7 @@ def write_maps(
         write_label(map_file(label_map, kind), stored, subject.stored, subject.first_image)
     content = {"version": VERSION, "passes": maps.passes, "changed_voxels": 0, "logits": logits, "levels": LEVELS}
     files.write_json(folder / RECORD, {**content, **record})
-    _prune(folder)
+    prune(label_map, folder)
 
 
 @dataclass(frozen=True)
@@ -172,10 +168,11 @@ def is_kept(label_map: Path, made_at: float) -> bool:
 
 
 def remove_maps(label_map: Path) -> None:
-    """Remove the maps of a prediction, if there are any."""
-    folder = _folder(label_map)
-    with contextlib.suppress(OSError):
-        (folder / RECORD).unlink(missing_ok=True)
+    """Remove the maps of a prediction, if there are any, and its feature maps."""
+    folder = maps_folder(label_map)
+    for record in (folder / RECORD, *folder.rglob(RECORD)):
+        with contextlib.suppress(OSError):
+            record.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -189,24 +186,61 @@ def in_percent(disagreement: np.ndarray) -> np.ndarray:
     return np.ceil(100 * disagreement - 1e-3).clip(0, 100).astype(np.uint8)
 
 
-def _folder(label_map: Path) -> Path:
+def maps_folder(label_map: Path) -> Path:
+    """The folder of the maps of a prediction; it need not exist."""
     return label_map.parent / FOLDER / label_map.name.removesuffix(".nii.gz")
 
 
-def _prune(newest: Path) -> None:
-    """Remove the oldest maps beside these until all are within the limit."""
+def empty_folder(folder: Path) -> Path:
+    """A folder for maps, without the maps that were in it and with its own folders; returns it.
+
+    Raises
+    ------
+    RunError
+        If it cannot be made.
+    """
+    _remove_files(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be created: {error.strerror or error}; make room there") from error
+    return folder
+
+
+def prune(label_map: Path, newest: Path) -> None:
+    """Remove the oldest maps beside those of a prediction until all are within the limit.
+
+    Parameters
+    ----------
+    label_map : Path. Label map of the prediction.
+    newest : Path. A folder whose maps stay.
+    """
     found = []
-    for folder in newest.parent.iterdir():
+    for folder in (path for path in (label_map.parent / FOLDER).rglob("*") if path.is_dir()):
         with contextlib.suppress(OSError):
-            sizes = sum(file.stat().st_size for file in folder.iterdir())
-            record = folder / RECORD
-            found.append((record.stat().st_mtime if record.is_file() else 0.0, sizes, folder))
+            record, size = folder / RECORD, sum(file.stat().st_size for file in _files(folder))
+            found.append((record.stat().st_mtime if record.is_file() else 0.0, size, folder))
     total = sum(size for _, size, _ in found)
     for _, size, folder in sorted(found):
         if total <= MAX_BYTES:
             break
         if folder != newest:
-            with contextlib.suppress(OSError):
-                (folder / RECORD).unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_files(folder)
             total -= size
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder, its record first: without it there are no maps."""
+    try:
+        return sorted((path for path in folder.iterdir() if not path.is_dir()), key=lambda path: path.name != RECORD)
+    except OSError:
+        return []
+
+
+def _remove_files(folder: Path) -> None:
+    """Remove the files of a folder, and the folder if it has nothing else."""
+    for file in _files(folder):
+        with contextlib.suppress(OSError):
+            file.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +25,14 @@ from core.datasets import Dataset
 from core.errors import RunError, VolumeError
 from core.evaluation.compared_subject import ComparedSubject, read_compared
 from core.evaluation.surface_file import VERSION, SurfaceFile, SurfaceFileError, decode, encode
-from core.evaluation.surface_meshes import StepsCallback, Structure, case_surfaces, faces_per_surface, structures_of
+from core.evaluation.surface_meshes import (
+    ALL_FACES,
+    StepsCallback,
+    Structure,
+    case_surfaces,
+    faces_per_surface,
+    structures_of,
+)
 from core.evaluation.surface_picture import surface_picture
 from core.files import atomic_write
 from core.formatting import format_bytes, format_size
@@ -33,6 +43,7 @@ from core.regions import RegionSpace
 from core.runs.predictions import Prediction, safe_file_name
 
 FOLDER = "surfaces"
+ARCHIVE = ".zip"
 MAX_BYTES = 2**30  # of all surfaces of a data set by a model
 VOXEL_BYTES, CHANNEL_BYTES = 8, 8  # of memory a voxel: label maps and masks; a channel as stored, and in 32 bits
 
@@ -104,42 +115,68 @@ def read_surfaces(file: Path) -> KeptSurfaces | None:
         return None
 
 
-def write_meshes(found: SurfaceFile, folder: Path, ending: str, subject: str) -> list[Path]:
+def write_meshes(found: SurfaceFile, place: Path, ending: str, subject: str) -> list[Path]:
     """Write each surface as a file of its own, ``SUBJECT-CLASS-reference.stl``.
 
     Parameters
     ----------
     found : SurfaceFile. The surfaces.
-    folder : Path. Created if missing.
+    place : Path. A folder, created if missing; or a file ending in .zip, which holds all of them.
     ending : str. ".stl" or ".ply".
     subject : str. Id of the case, for names and titles.
 
     Returns
     -------
-    list of Path. The files, in the order of the surfaces.
+    list of Path. The files, in the order of the surfaces; or the one archive.
 
     Raises
     ------
     VolumeError
         If one cannot be written.
     """
-    surfaces, written = found.surfaces, []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for surface in surfaces.surfaces:
-            structure = surfaces.structures[surface.structure]
-            side = "reference" if surface.side == "truth" else "prediction"
-            caption = MeshCaption(f"{subject} {structure.name} {side}", surfaces.oriented, structure.colour)
-            path = folder / f"{safe_file_name(subject)}-{safe_file_name(structure.name)}-{side}{ending}"
-            if ending == ".stl":
-                content = encode_stl(surface.mesh, caption)
-            else:
-                content = encode_ply(surface.mesh, caption, surface.distance_mm)
-            atomic_write(path, content)
-            written.append(path)
+        if place.name.lower().endswith(ARCHIVE):
+            _write_archive(place, encode_meshes(found, ending, subject))
+            return [place]
+        place.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name, content in encode_meshes(found, ending, subject):
+            atomic_write(place / name, content)
+            written.append(place / name)
     except OSError as error:
-        raise VolumeError(f"{folder}: cannot be written: {error.strerror or error}; choose another folder") from error
+        raise VolumeError(f"{place}: cannot be written: {error.strerror or error}; choose another folder") from error
     return written
+
+
+def encode_meshes(found: SurfaceFile, ending: str, subject: str) -> Iterator[tuple[str, bytes]]:
+    """Name and content of a file for each surface; parameters as for :func:`write_meshes`."""
+    surfaces = found.surfaces
+    for surface in surfaces.surfaces:
+        structure = surfaces.structures[surface.structure]
+        side = "reference" if surface.side == "truth" else "prediction"
+        caption = MeshCaption(f"{subject} {structure.name} {side}", surfaces.oriented, structure.colour)
+        name = f"{safe_file_name(subject)}-{safe_file_name(structure.name)}-{side}{ending}"
+        if ending == ".stl":
+            yield name, encode_stl(surface.mesh, caption)
+        else:
+            yield name, encode_ply(surface.mesh, caption, surface.distance_mm)
+
+
+def _write_archive(file: Path, contents: Iterator[tuple[str, bytes]]) -> None:
+    """Write a ZIP archive atomically; its bytes depend on the contents alone.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
+        for name, content in contents:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = 0o644 << 16  # else nobody may read what is unpacked
+            target.writestr(info, content, zipfile.ZIP_DEFLATED, 1)
+    atomic_write(file, archive.getvalue())
 
 
 def _check_memory(dataset: Dataset, kept: Prediction) -> None:
@@ -159,7 +196,8 @@ def _key(compared: ComparedSubject, structures: tuple[Structure, ...]) -> str:
     """A hash of all that the surfaces depend on."""
     geometry = compared.loaded.geometry
     described = [[s.name, s.colour, s.classes, s.is_region] for s in structures]
-    facts = [VERSION, geometry.shape, geometry.oriented, described, faces_per_surface(len(structures))]
+    faces = [faces_per_surface(len(structures)), ALL_FACES]
+    facts = [VERSION, geometry.shape, geometry.oriented, described, faces]
     digest = hashlib.sha256(json.dumps(facts).encode())
     digest.update(np.ascontiguousarray(geometry.affine, np.float64).tobytes())
     for index in (compared.truth, compared.prediction):

@@ -28,7 +28,7 @@ from core.runs.recorded_code import check_recorded_code
 from core.runs.run_actions import what_to_do
 from core.runs.store import folder as files
 from core.runs.store.engine_records import LOCAL, EngineRecord, engine_of, read_engine, write_engine
-from core.runs.store.groups import Group, read_sweeps
+from core.runs.store.groups import Group, read_own_sweeps
 from core.runs.store.process import process_identity
 from core.runs.store.reconciliation import listed_state, reconciled_state
 from core.runs.store.state import OBSERVED, RESUMABLE, RunState, write_state
@@ -255,7 +255,7 @@ def ensure_supervisor(root: Path, worker: str = WORKER) -> None:
 def serve_queue(root: Path, worker: str = WORKER) -> None:
     """Start a queue supervisor if runs are queued here, or a sweep is to propose or submit trials, and none is running
     (it was killed, or the machine restarted)."""
-    if any(_has_work(root, sweep) for sweep in read_sweeps(root)) or any(
+    if any(_has_work(root, sweep) for sweep in read_own_sweeps(root)) or any(
         local.in_queue_here(folder, listed_state(folder)) for folder in files.run_folders(root)
     ):
         ensure_supervisor(root, worker)

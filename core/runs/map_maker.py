@@ -1,4 +1,4 @@
-"""Makes the maps of a stored prediction: segments its subject again, with the same options, and compares the labels."""
+"""Makes the maps of a stored prediction, by segmenting its subject again, and feature maps of a stage."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import numpy as np
 from core.compute.device import resolve_device
 from core.compute.precision import DTYPES
 from core.datasets import Dataset, load_subject
-from core.errors import RunError
+from core.errors import ConfigError, RunError
 from core.formatting import format_count
 from core.imaging.volume import read_label
 from core.inference.ensemble_predictor import open_predictor
 from core.inference.predictor import MODES, InferenceOverrides, Predictor
+from core.inference.stage_maps import StageRequest
+from core.inference.stage_pass import compute_stage_maps
 from core.inference.subject_image import SubjectImage
-from core.runs.kept_maps import MadeMaps, add_maps
+from core.runs.kept_maps import MadeMaps, add_maps, has_logits
+from core.runs.kept_stage_maps import KeptStage, add_stage_maps, read_kept_stage, with_kept
 from core.runs.predictions import Prediction
 from core.strict_json import plain
 from core.types import ProgressCallback
@@ -51,12 +54,8 @@ def make_maps(
     UserError
         As :meth:`core.inference.predictor.Predictor.segment` and :func:`core.datasets.load_subject`.
     """
-    if prediction.stale:
-        raise RunError(
-            f"{prediction.subject}: expected an up-to-date segmentation, got one made {prediction.stale_reason}; "
-            "segment the case again"
-        )
-    predictor = _predictor_of(checkpoint, prediction.settings, logits)
+    _check_up_to_date(prediction)
+    predictor = _predictor_of(checkpoint, prediction.settings, maps=True, logits=logits)
     subject = load_subject(dataset, prediction.subject, predictor.modalities)
     segmentation = predictor.segment_in_detail(SubjectImage.of(subject), progress)
     labels = predictor.postprocess(segmentation.labels, subject.geometry.voxel_ml)
@@ -74,7 +73,54 @@ def make_maps(
     return made
 
 
-def _predictor_of(checkpoint: Path, settings: Mapping[str, Any], logits: bool) -> Predictor:
+def make_stage_maps(
+    checkpoint: Path,
+    dataset: Dataset,
+    prediction: Prediction,
+    request: StageRequest,
+    progress: ProgressCallback | None = None,
+) -> KeptStage:
+    """Make and keep feature maps of a stage, with those of this stage that are kept already.
+
+    Parameters
+    ----------
+    checkpoint : Path. The model that made the prediction, one network.
+    request : StageRequest. Stage and channels.
+
+    The other parameters are those of :func:`make_maps`.
+
+    Raises
+    ------
+    RunError
+        If the prediction is not that of the checkpoint and the files of now, or the maps cannot be written.
+    UserError
+        As :func:`core.inference.stage_pass.compute_stage_maps` and :func:`core.datasets.load_subject`.
+    """
+    _check_up_to_date(prediction)
+    predictor = _predictor_of(checkpoint, prediction.settings)
+    if not has_logits(predictor.metadata):
+        raise ConfigError(
+            f"{checkpoint}: expected one network, got an ensemble, each network of which has stages of its own; give "
+            "one of its networks"
+        )
+    kept = read_kept_stage(prediction.file, prediction.made_at, request.stage)
+    request = with_kept(request, kept)
+    subject = load_subject(dataset, prediction.subject, predictor.modalities)
+    maps = compute_stage_maps(predictor, SubjectImage.of(subject), request, progress)
+    return add_stage_maps(prediction.file, prediction.made_at, subject, maps, request.strongest)
+
+
+def _check_up_to_date(prediction: Prediction) -> None:
+    if prediction.stale:
+        raise RunError(
+            f"{prediction.subject}: expected an up-to-date segmentation, got one made {prediction.stale_reason}; "
+            "segment the case again"
+        )
+
+
+def _predictor_of(
+    checkpoint: Path, settings: Mapping[str, Any], *, maps: bool = False, logits: bool = False
+) -> Predictor:
     """The model with the options by which a prediction was made."""
     mode, precision = settings.get("mode"), settings.get("precision")
     same_device = settings.get("device") == resolve_device("auto").type
@@ -84,7 +130,7 @@ def _predictor_of(checkpoint: Path, settings: Mapping[str, Any], logits: bool) -
         precision=precision if same_device and precision in DTYPES else "auto",
         mirror=settings.get("mirror"),
         postprocess=bool(settings.get("postprocessing", True)),
-        maps=True,
+        maps=maps,
         logits=logits,
     )
     predictor = open_predictor((checkpoint,), overrides)

@@ -34,7 +34,7 @@ from core.datasets import Dataset
 from core.errors import RunError
 from core.evaluation.metrics import SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
-from core.files import atomic_write
+from core.files import atomic_write, may_be_present
 from core.imaging.volume import write_label
 from core.runs.kept_maps import in_percent, remove_maps, write_maps
 from core.runs.prediction_origin import ORIGIN, CurrentState, checkpoint_identity, origin
@@ -90,7 +90,7 @@ def predictions_folder(root: Path, checkpoint: Path, dataset: Path) -> Path:
     """Folder of the predictions of a data set by a checkpoint; it need not exist."""
     checkpoint, dataset = Path(os.path.abspath(checkpoint)), dataset.resolve()
     name = f"{_slug(dataset.name)}-{_hash(dataset, checkpoint.name)}"
-    if (checkpoint.parent / files.CONFIG).is_file():
+    if may_be_present(checkpoint.parent / files.CONFIG):
         return checkpoint.parent / files.PREDICTIONS / name
     model = f"{_slug(checkpoint.parent.name)}-{_hash(checkpoint)}"
     return root / files.PREDICTIONS / model / name
@@ -207,7 +207,7 @@ def read_prediction(root: Path, checkpoint: Path, dataset: Dataset, subject: str
         If the checkpoint cannot be read.
     """
     record = predictions_folder(root, checkpoint, dataset.path) / f"{safe_file_name(subject)}.json"
-    if not record.is_file():
+    if not may_be_present(record):
         return None
     prediction = _read(record, CurrentState(read_metadata(checkpoint), dataset.path, dataset))
     return prediction if prediction is not None and prediction.subject == subject else None

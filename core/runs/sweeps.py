@@ -1,8 +1,10 @@
 """Operations on sweeps: start, extend, and advance: create the next trials, prune, end after repeated failures.
 
-The process that serves the queue calls :func:`advance`; its whole state is in the group's file and the run folders, so
-another process can go on at any instant. Several trials wait or train at a time, as many as there are devices for. On
-another engine they are proposed together, so that a cluster gets them as one job array.
+The process that serves the queue of the host where a sweep was started calls :func:`advance`; its whole state is in the
+group's file and the run folders, so another process can go on at any instant. Other hosts leave it alone until a person
+extends or resumes it there: they may lack its data or the client of its engine. Several trials wait or train at a time,
+as many as there are devices for. On another engine they are proposed together, so that a cluster gets them as one job
+array.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError, UserError
-from core.files import StampedCache
+from core.files import StampedCache, may_be_present
 from core.losses.targets import common_targets
 from core.runs import groups, launch, run_actions
 from core.runs.engines.registry import get_engine
@@ -26,6 +28,7 @@ from core.runs.store import metrics_file
 from core.runs.store.engine_records import LOCAL, EngineRecord
 from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, read_group, write_group
 from core.runs.store.process import LockHeldError
+from core.runs.store.run_origin import Origin
 from core.runs.store.stop_file import read_pruned
 from core.runs.store.submissions import current_lease, is_held, submission
 from core.sweeps import study
@@ -76,7 +79,7 @@ def submit_sweep(
         learned = common_targets(config.data.targets, choices.get("loss", (config.loss.loss,)), regions)
         config = config.with_values({"targets": learned})
     group_id = files.new_run_id(f"{(name or config.preset)[:30]} {SWEEP}")
-    group = Group(group_id, name or group_id, SWEEP, config, (), settings=settings.to_json())
+    group = Group(group_id, name or group_id, SWEEP, config, (), settings=settings.to_json(), origin=Origin.here())
     root = root.absolute()
     write_group(root, group)
     launch.ensure_supervisor(root, worker)
@@ -84,7 +87,7 @@ def submit_sweep(
 
 
 def extend(root: Path, group: Group, trials: int) -> SweepSummary:
-    """Have a sweep propose more trials, also one that has ended.
+    """Have a sweep propose more trials, also one that has ended; from now on this host proposes them.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def extend(root: Path, group: Group, trials: int) -> SweepSummary:
         options = replace(settings.options, trials=summary.total + trials)
         return replace(settings, options=options, stopped=False, problem="", failures_ignored_before=number)
 
-    group = groups.change_settings(root, group, extended)
+    group = groups.change_settings(root, group, extended, take_over=True)
     launch.ensure_supervisor(root)
     return sweep_of(root, group)
 
@@ -152,11 +155,14 @@ def advance(root: Path, group_id: str, at_once: int, worker: str = launch.WORKER
     Returns
     -------
     bool
-        Whether the sweep goes on: false when its last trial has ended, it was stopped or deleted.
+        Whether the sweep goes on here: false when its last trial has ended, it was stopped or deleted, or is taken
+        further by another host.
     """
     try:
         with ExitStack() as lease:
             with lock_group(root, group_id):
+                if not read_group(root, group_id).origin.is_own:
+                    return False  # another host took it over
                 summary = _advance(root, group_id, at_once, lease)
             if summary.settings.engine:  # without the lock: an engine that does not answer delays no request to stop
                 _submit(root, summary, worker)
@@ -248,7 +254,7 @@ def _make_pending(root: Path, group: Group) -> Group:
         return group
     member = next((member for member in group.members if member.run == settings.pending_run), None)
     settings = replace(settings, pending_run="")
-    if member is not None and not (root / member.run / files.CONFIG).is_file():
+    if member is not None and not may_be_present(root / member.run / files.CONFIG):
         number = group.runs.index(member.run) + 1
         name = files.name_with(group.given_name, f"trial {number}")
         try:

@@ -47,7 +47,7 @@ def move_in_queue(root: Path, run_id: str, to: QueuePosition) -> list[str]:
             raise RunError(f"{run_id}: expected a run that waits in the queue, it is {state.state}")
         if not in_queue_here(folder, state):
             record = read_engine(folder)
-            other = state.host if record is None else record.engine
+            other = state.origin.name if record is None else record.engine
             raise RunError(f"{run_id}: expected a run in the queue of this machine, it waits in that of {other}")
         order = queued_runs(root)
         before = order.index(run_id)

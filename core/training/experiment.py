@@ -35,6 +35,7 @@ from core.datasets.data_record import ChangedCodeError
 from core.datasets.parallel_preparation import Resources
 from core.errors import ConfigError
 from core.events import Ended, Listener, Note
+from core.files import is_present
 from core.formatting import format_count
 from core.models.build import build_model
 from core.models.own_source import code_change
@@ -257,7 +258,7 @@ def _check_code(last: Checkpoint, inputs: RunInputs) -> None:
         If it has changed, unless the change was accepted (``runs resume --force``).
     """
     change = code_change(inputs.config.model.model, last.metadata.network_code)
-    if change and not (inputs.folder / ACCEPT_DATA).exists():
+    if change and not is_present(inputs.folder / ACCEPT_DATA):
         raise ChangedCodeError([change])
     if change:
         inputs.listener(Note(f"resumed all the same: {change}"))

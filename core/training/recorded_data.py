@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.checkpointing.metadata import ACCEPT_DATA
 from core.datasets.data_record import ChangedDataError, DataRecord, VoxelDigests
 from core.events import Note
+from core.files import is_present
 from core.formatting import format_list
 from core.training.run_data import RunData, RunInputs
 
@@ -36,7 +37,7 @@ class DataCheck:
 
     def __init__(self, inputs: RunInputs, data: RunData, resumed: bool) -> None:
         self._folder, self._listener = inputs.folder, inputs.listener
-        self._accepted = (inputs.folder / ACCEPT_DATA).exists()
+        self._accepted = is_present(inputs.folder / ACCEPT_DATA)
         self._before = self._load() if resumed else None
         ids = (*data.split.train, *data.split.val)
         self._now = DataRecord.read_headers(data.dataset, ids, data.modalities, data.labels)

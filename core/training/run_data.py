@@ -119,7 +119,8 @@ def _open_dataset(inputs: RunInputs, began_with: DataConfig) -> Dataset:
     split = inputs.config.split
     listed = split.val_subjects or split.test_subjects  # any of the subjects
     needed = DEFAULT_SUBJECTS if listed or not split.subjects else split.subjects
-    return open_dataset(ensure_first_subjects(demo_folder(), needed, progress=show))
+    folder = ensure_first_subjects(demo_folder(), needed, progress=show)
+    return open_dataset(folder, config.layout, DataOptions.from_config(began_with))
 
 
 def _stored_split(dataset: Dataset, last: Checkpoint) -> Split:
@@ -202,8 +203,7 @@ def prepare_subjects(
     ids = (*data.split.train, *data.split.val)
     sizes = dict(zip(data.shapes, plan.prepared_bytes(data.shapes, data.spacings_mm), strict=True))
     allow_open_files(2 * len(ids))
-    options = plan.config.data
-    preparation = Preparation(data.modalities, options.classes, plan.normaliser, plan.spacing_mm, options.crop)
+    preparation = Preparation.of_run(plan.config.data, data.modalities, plan.normaliser, plan.spacing_mm)
     preparing = SubjectPreparation(
         data.dataset, preparation, PreparedCache.of_root(inputs.folder.parent), memory.resources
     )

@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from core.checkpointing.checkpoint import Checkpoint
 from core.choices import Normalisation
 from core.datasets import load_subject
-from core.errors import DatasetError
+from core.datasets.ct_modalities import find_ct_modalities, refuse_absent_ct
 from core.events import Preparing
-from core.imaging.foreground_statistics import ForegroundIntensities, is_in_hounsfield_units, is_named_ct
+from core.imaging.foreground_statistics import ForegroundIntensities
 from core.imaging.normalise import Normaliser
 from core.training.run_data import RunData, RunInputs
-
-EXAMINED_SUBJECTS = 3  # training subjects whose intensities decide whether a modality is in Hounsfield units
 
 
 def choose_normaliser(inputs: RunInputs, data: RunData, last: Checkpoint | None) -> Normaliser | None:
@@ -34,13 +32,16 @@ def choose_normaliser(inputs: RunInputs, data: RunData, last: Checkpoint | None)
     if last is not None:
         return last.metadata.normaliser
     requested = inputs.config.data.normalisation
-    methods = methods_of(requested, lambda: _find_ct_modalities(data), len(data.modalities))
+    train = data.split.train
+    methods = methods_of(
+        requested, lambda: find_ct_modalities(data.dataset, train, data.modalities), len(data.modalities)
+    )
     if "ct" not in methods:
         return Normaliser(methods)
-    _refuse_absent_ct(data, methods)
+    refuse_absent_ct(data.dataset, (*train, *data.split.val), data.modalities, methods)
     intensities = ForegroundIntensities(len(methods))
-    for number, id in enumerate(data.split.train):
-        inputs.listener(Preparing("measuring intensities", number, len(data.split.train)))
+    for number, id in enumerate(train):
+        inputs.listener(Preparing("measuring intensities", number, len(train)))
         if inputs.should_stop():
             return None
         loaded = load_subject(data.dataset, id, data.modalities, inputs.config.data.classes)
@@ -87,29 +88,3 @@ def normaliser_facts(normaliser: Normaliser, modalities: tuple[str, ...]) -> dic
         if s is not None
     ]
     return {"intensities": "; ".join(texts)} if texts else {}
-
-
-def _refuse_absent_ct(data: RunData, methods: tuple[str, ...]) -> None:
-    """Refuse training and validation subjects that lack an image in Hounsfield units: 0 is the intensity of water."""
-    ct = tuple(m for m, method in zip(data.modalities, methods, strict=True) if method == "ct")
-    for id in (*data.split.train, *data.split.val):
-        subject = data.dataset.subject(id)
-        absent = [m for m in data.dataset.absent(subject, data.modalities) if m in ct]
-        if absent:
-            raise DatasetError(
-                f"{id}: expected an image of {' and '.join(absent)} for the normalisation ct, which 0 would distort; "
-                "choose another normalisation, or leave such cases out: --missing-modalities leave_out"
-            )
-
-
-def _find_ct_modalities(data: RunData) -> list[bool]:
-    """Which modalities are computed tomography."""
-    named = [is_named_ct(modality) for modality in data.modalities]
-    undecided = [n for n, is_ct in enumerate(named) if not is_ct]
-    for id in data.split.train[:EXAMINED_SUBJECTS]:
-        if not undecided:
-            break
-        loaded = load_subject(data.dataset, id, data.modalities)
-        seen = [m not in loaded.absent for m in data.modalities]
-        undecided = [n for n in undecided if not seen[n] or is_in_hounsfield_units(loaded.image[n])]
-    return [is_ct or n in undecided for n, is_ct in enumerate(named)]

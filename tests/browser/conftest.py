@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
+from benchmarks.processes import SOFTWARE_WEBGL
 from core.paths import project_root
 from tests.support.learn_data import link_demo_subject
 from tests.support.ports import free_port
@@ -37,7 +38,6 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 MADE_MS = 120_000  # by a process that begins on a busy machine
 
 
@@ -204,7 +204,7 @@ def webgl(shared_browser: SharedBrowser, chromium_path: str) -> Iterator[Browser
     """A browser that draws with WebGL in software."""
     shared_browser.get()
     playwright: Playwright = shared_browser._playwright  # type: ignore[assignment]
-    browser = playwright.chromium.launch(executable_path=chromium_path, args=[*FLAGS, *WEBGL])
+    browser = playwright.chromium.launch(executable_path=chromium_path, args=[*FLAGS, *SOFTWARE_WEBGL])
     yield browser
     browser.close()
 

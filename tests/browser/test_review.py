@@ -17,7 +17,8 @@ from playwright.sync_api import Page, expect
 from core.cli import main
 from tests.browser.conftest import ROOT, Server, hippocampus_folder
 from tests.support.quiz_player import Player
-from tests.support.viewers import coloured_pixels, pane, settle, voxel, wait_until_ready
+from tests.support.viewers import COMPLETE, coloured_pixels, pane, rest_pointer, settle, voxel, wait_until_ready
+from tests.support.wheel_sweeps import Traffic, at_slice, hold_rest_timer, sweep, waiting_reports
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE_MS = 60_000
@@ -97,6 +98,30 @@ def test_errors_single_plane_dice_strip_and_next_case(server: Server, page: Page
     assert voxel(page)[2] <= 1
     page.keyboard.press("n")
     page.wait_for_function("() => new URL(location).searchParams.get('case') !== 'hippocampus_001'")
+
+
+@pytest.mark.long
+def test_sweep_through_a_real_case_draws_each_slice_and_moves_no_byte(
+    server: Server, page: Page, hippocampus: str
+) -> None:
+    traffic = Traffic.of(page)
+    hold_rest_timer(page)
+    page.goto(f"{server.url}/review?model={hippocampus}")
+    wait_until_ready(page)
+    truth = pane(page, "axial", "truth")
+    truth.canvas.focus()
+    page.keyboard.press("End")
+    settle(page)
+    last = truth.slice
+    page.keyboard.press("Home")
+    expect(page).to_have_url(at_slice(1))
+    expect(page.locator(COMPLETE)).to_be_attached()
+    rest_pointer(truth)
+    traffic.forget()
+    steps = sweep(page, truth, [-100] * last)
+    assert last > 30 and [step.slice for step in steps] == list(range(1, last + 1))
+    assert len({step.picture for step in steps}) == last, "no two slices look the same"
+    assert (traffic.bytes, traffic.requests, waiting_reports(page)) == (0, [], 1)
 
 
 @pytest.mark.long  # the same with small volumes: test_predict.py, test_quiz.py

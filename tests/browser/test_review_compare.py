@@ -239,8 +239,40 @@ def test_copied_address_shows_the_same_in_another_browser_profile(page: Page, ca
     assert shown.canvas.count() == 0
 
 
+def test_copied_address_shows_the_only_pair_of_errors_the_swipe_and_the_blink(
+    page: Page, case: Case, browser: Browser
+) -> None:
+    open_case(page, case, case.first(1, 2))
+    page.get_by_text("Classes of errors").click()
+    pairs = page.get_by_role("group", name="Which class was taken for which")
+    pairs.get_by_role("button", name="bright taken for dark").click()
+    page.get_by_text("Classes of errors").click()
+    page.get_by_role("group", name="Show", exact=True).get_by_role("button", name="compare").click()
+    page.get_by_role("group", name="Compare by").get_by_role("button", name="swipe").click()
+    for keys, part in (("[[[", "swipe:0.38"), ("tt", "blink:second")):
+        pane(page, "axial", "compare").canvas.focus()
+        for key in keys:
+            page.keyboard.press(key)
+        page.wait_for_function("part => new URL(location).searchParams.get('look')?.includes(part)", arg=part)
+        other = browser.new_context(viewport={"width": 1440, "height": 1000})
+        try:
+            copy = other.new_page()
+            copy.goto(page.url)
+            wait_until_ready(copy)
+            pane(copy, "axial", "errors").canvas.press("x")
+            settle(copy)
+            label = str(pane(copy, "axial", "errors").canvas.get_attribute("aria-label"))
+            assert label.endswith("only bright taken for dark")
+            for row in ("errors", "compare"):
+                assert pane(copy, "axial", row).picture() == pane(page, "axial", row).picture(), (part, row)
+        finally:
+            other.close()
+
+
 def test_unknown_look_in_the_address_is_left_out(page: Page, case: Case) -> None:
-    page.goto(case.url + "&look=plane:up;show:%25;opacity:7;window:a,b;modality:9;style:;:;colours:red")
+    page.goto(
+        case.url + "&look=plane:up;show:%25;opacity:7;window:a,b;modality:9;style:;:;colours:red;only:all;swipe:2"
+    )
     wait_until_ready(page)
     expect(page.locator("canvas.pane")).to_have_count(3)
     open_menu(page, "Overlay")

@@ -18,6 +18,7 @@ from tests.support.accessibility import findings
 from tests.support.quiz_runs import QuizRun
 from tests.support.review_cases import Case, colour_at, hand_made_case, mistakes
 from tests.support.viewers import Pane, settle, voxel, wait_until_ready
+from tests.support.volume_files import load, write_nifti
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
 
@@ -35,6 +36,28 @@ def subject_of(case: Case) -> str:
 
 def pane_of(page: Page, row: str) -> Pane:
     return Pane(page.locator(f"canvas.pane[data-plane=axial][data-row='{row}']"))
+
+
+def test_an_uploaded_segmentation_is_shown_scored_and_refused_on_another_grid(
+    page: Page, case: Case, quiz_run: QuizRun, tmp_path: Path
+) -> None:
+    """The upload is the label map of the data set, which is right everywhere; then one of another size."""
+    page.goto(case.url + "&with=upload")
+    wait_until_ready(page)
+    label = next((quiz_run.data / "labelsTr").glob(f"{subject_of(case)}*"))
+    page.locator("[data-testid=stFileUploader] input[type=file]").set_input_files(label)
+    show = page.get_by_role("group", name="Show", exact=True)
+    expect(show.get_by_role("button", name="second prediction")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_text("First: this model. Second: the uploaded files")).to_be_visible()
+    bright = page.get_by_role("row").filter(has_text="bright").filter(has_text="better")
+    expect(bright).to_contain_text("1.000")
+    page.get_by_role("button", name=re.compile("^Delete ")).click()
+    expect(show.get_by_role("button", name="second prediction")).to_have_count(0)
+    image = load(label)
+    cropped = write_nifti(tmp_path / label.name, np.asarray(image.dataobj)[:-2], image.affine)
+    page.locator("[data-testid=stFileUploader] input[type=file]").set_input_files(cropped)
+    expect(page.get_by_text("The second prediction cannot be shown")).to_contain_text("18x24x18")
+    expect(show.get_by_role("button", name="second prediction")).to_have_count(0)
 
 
 def test_second_prediction_beside_the_first_one_says_who_is_right_and_is_in_the_address(

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from playwright.sync_api import FloatRect, Locator, Page, Route, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, Route, expect
 
 from core.colours import rgb
+from core.paths import project_root
 from tests.browser.conftest import MADE_MS, Server
 from tests.support.accessibility import findings
 from tests.support.balls import COLOURS
@@ -90,6 +91,16 @@ def test_surfaces_are_drawn_turned_cut_and_share_the_crosshair(shown: Page, case
     assert surfaces.locator(".edge").all_inner_texts() == ["R", "L", "S", "I"]
     assert findings(shown) == []
 
+    # A class has the colour that a person gives it.
+    shown.locator("summary").get_by_text("Classes", exact=True).click()
+    shown.get_by_label("Colour of bright").fill("#ff00ff")
+    settle(shown)
+    assert colours(canvas, "#ff00ff")[0] > 0.005 and colours(canvas, COLOURS[1])[0] < 0.001
+    shown.get_by_role("button", name="Reset colours").click()
+    shown.keyboard.press("Escape")
+    settle(shown)
+    assert colours(canvas, COLOURS[1])[0] > 0.005
+
     # A click on a surface moves the crosshair to it: to the front of the shifted ball, where the prediction ends.
     before, fetched = voxel(shown), len(requested)
     shown.get_by_role("group", name="Classes", exact=True).get_by_role("button", name="dark").click()
@@ -137,6 +148,52 @@ def test_surfaces_are_drawn_turned_cut_and_share_the_crosshair(shown: Page, case
     shown.get_by_role("group", name="Classes", exact=True).get_by_role("button", name="dark").click()
     assert findings(shown) == []
     expect(shown).to_have_url(_containing("surfaces"))
+
+
+def test_copied_address_shows_the_same_side_of_the_surfaces_in_the_same_colours(
+    shown: Page, webgl: Browser, case: Case
+) -> None:
+    surfaces = open_surfaces(shown, case)
+    expect(surfaces).to_have_attribute("data-state", "done", timeout=MADE_MS)
+    shown.get_by_role("group", name="Surfaces of").get_by_role("button", name="reference").click()
+    shown.get_by_role("group", name="Colour of surfaces").get_by_role("button", name="distance").click()
+    shown.get_by_label("Range of distances").select_option("5")
+    look = "surfaces:on,distance,prediction,5mm"
+    shown.wait_for_function("look => new URL(location).searchParams.get('look')?.includes(look)", arg=look)
+    copy = webgl.new_page(viewport={"width": 1440, "height": 1000})
+    try:
+        copy.goto(shown.url)
+        expect(copy.locator(".surfaces")).to_have_attribute("data-state", "done", timeout=MADE_MS)
+        pressed = copy.get_by_role("group", name="Surfaces of").get_by_role("button", pressed=True)
+        expect(pressed).to_have_text("prediction")
+        expect(copy.get_by_label("Range of distances")).to_have_value("5")
+        settle(copy)
+        assert copy.locator("canvas.surface").screenshot() == shown.locator("canvas.surface").screenshot()
+    finally:
+        copy.close()
+
+
+def test_look_of_the_surfaces_names_a_region_and_reads_old_ones(shown: Page) -> None:
+    for name in ("elements", "surface_scene", "surface_interaction", "surfaces"):
+        content = (project_root() / "ui" / "viewer" / f"{name}.js").read_text("utf-8")
+        shown.add_script_tag(content=content)
+    found = shown.evaluate("""() => {
+        window.DISTANCE_RANGES_MM = [1, 2, 5, 10, 20];
+        window.DISTANCE_RANGE_MM = 2;
+        const looks = [["on"], ["on", "distance", "cut", "image"], ["on", "reference", "10mm", "of whole tumour"], []];
+        return looks.map((words) => {
+            const surfaces = Object.assign(Object.create(Surfaces.prototype), { viewer: { settings: {} } });
+            surfaces.look = words;
+            return [surfaces.look, surfaces.settings.sides, surfaces.settings.structure];
+        });
+    }""")
+    both = ["truth", "prediction"]
+    assert found == [
+        [["on"], both, "classes"],
+        [["on", "distance", "cut", "image"], both, "classes"],
+        [["on", "reference", "10mm", "of whole tumour"], ["truth"], "whole tumour"],
+        [[], both, "classes"],
+    ]
 
 
 def test_surfaces_can_be_stopped_and_made_again(shown: Page, case: Case) -> None:

@@ -61,7 +61,7 @@ def test_ignored_voxels_are_hatched_and_can_be_hidden(server: Server, page: Page
         assert changed(truth, annotated) == 0 and 0.15 < changed(truth, ignored) < 0.75, key
     chip = page.locator(".legend button", has_text="ignore")
     expect(chip).to_have_attribute(
-        "title", "left out of training and scores; show or hide; Alt and a click: show only this"
+        "title", "left out of training and scores; show or hide; Alt and a click or Enter: show only this"
     )
     chip.click()
     settle(page)

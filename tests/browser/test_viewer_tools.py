@@ -17,7 +17,8 @@ MEASURE = """({ tool, spacing, channel, stored, to }) => {
     const image = () => ({ values: Uint16Array.from(stored), layout: sliceLayout(view, grid.shape, 0) });
     const viewer = {
         settings: { tool, channel: 0 }, data: { image: "a", channels: [channel] }, grid, views: { axial: view },
-        voxel: [0, 0, 0], scene: { channels: [{ levels: null }], layers: {}, image }, requestRender() {},
+        voxel: [0, 0, 0], shownChannels: [0], requestRender() {},
+        scene: { channels: [{ levels: null }], layers: {}, image },
     };
     const tools = new Tools(viewer);
     tools.begin({ plane: "axial" }, [0, 0]);

@@ -174,7 +174,10 @@ def test_controls_are_one_stop_of_the_tab_key(server: Server, page: Page) -> Non
     page.keyboard.press("Shift+Tab")
     expect(page.get_by_role("button", name="reference", exact=True)).to_be_focused()
     page.keyboard.press("End")
+    expect(page.locator("summary").get_by_text("Classes", exact=True)).to_be_focused()
+    page.keyboard.press("ArrowLeft")
     expect(page.get_by_role("button", name="box", exact=True)).to_be_focused()  # the legend
+    page.keyboard.press("End")
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("button", name="image", exact=True)).to_be_focused()
     for _ in range(2):

@@ -132,7 +132,7 @@ def test_submission_that_was_not_noted_is_not_submitted_twice(root: Path, cluste
     run_id = submit(root, "gpu")
     record = record_of(root, run_id)
     write_engine(root / run_id, type(record)(record.engine, record.name, None, "", record.submitted_at))
-    assert get_engine(root, "gpu").find(record) == record.name
+    assert get_engine(root, "gpu").find([record]) == [record.name]
     runs.start_queued(root, [run_id], TOY)
     assert record_of(root, run_id).job == record.name
     assert [job["submission_id"] for job in cluster.get(JOBS)].count(record.name) == 1

@@ -22,11 +22,20 @@ from core.runs.store.engine_records import EngineRecord, read_engine, write_engi
 from core.runs.store.groups import read_group
 from core.runs.store.heartbeat import read_beat
 from core.runs.store.state import read_state
+from core.runs.store.stop_file import SIGNALLED, read_stop
 from core.runs.sweeps import submit_sweep
 from core.sweeps.settings import SweepOptions, SweepSettings
 from core.sweeps.space import parse_space
 from tests.support.balls import tiny, write_balls
-from tests.support.cluster.cluster_runs import record_of, seen, submit, trainer_of, wait_for, wait_for_epoch
+from tests.support.cluster.cluster_runs import (
+    record_of,
+    seen,
+    submit,
+    trainer_of,
+    wait_for,
+    wait_for_epoch,
+    wait_for_written_crash,
+)
 from tests.support.cluster.machines import TOY_RUNS, started
 from tests.support.cluster.slurm_cluster import SlurmCluster, missing_for_slurm
 from tests.support.watching import TOY, processes_of, wait_until
@@ -42,6 +51,12 @@ kind = "slurm"
 time = "1"
 signal_s = 50
 poll_s = 2
+[stubborn]
+kind = "slurm"
+time = "1"
+signal_s = 50
+poll_s = 2
+setup = "export TOY=unstoppable"
 [two]
 kind = "slurm"
 nodes = 2
@@ -82,6 +97,12 @@ def root(cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def out_of_time(root: Path) -> str:
     """A run whose time limit is a minute, submitted before the other tests take their time."""
     return submit(root, "short")
+
+
+@pytest.fixture(scope="module")
+def late_to_save(root: Path) -> str:
+    """A run that has not saved when its time limit is reached, submitted where no later test ends its node."""
+    return submit(root, "stubborn")
 
 
 @pytest.mark.fault(50, "a run on another host: watched, stopped, resumed, never taken for dead")
@@ -172,7 +193,9 @@ def test_preempted_run_says_so_and_goes_on_from_its_checkpoint(root: Path, clust
 
 
 @pytest.mark.fault(53, "controller down: what beats goes on, what waits says so, and nothing waits for it")
-def test_controller_that_is_down_ends_nothing_and_delays_no_page(root: Path, cluster: SlurmCluster) -> None:
+def test_controller_that_is_down_ends_nothing_and_delays_no_page(
+    root: Path, cluster: SlurmCluster, late_to_save: str
+) -> None:
     run_id = submit(root, "gpu")
     wait_for_epoch(root, run_id)
     cluster.stop_controller()
@@ -259,6 +282,16 @@ def test_time_limit_ends_with_a_checkpoint(root: Path, out_of_time: str) -> None
     stopped = wait_for(root, out_of_time, "stopped", timeout_s=120)
     wait_until(lambda: read_state(root / out_of_time).message.startswith("out of time"), 10)
     assert stopped.epoch > 0 and (root / out_of_time / files.LAST).is_file()
+
+
+@pytest.mark.fault(73, "time limit of a job before its run has saved: out of time, and not killed on request")
+def test_run_that_could_not_save_by_its_time_limit_says_so(
+    root: Path, late_to_save: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm sends SIGTERM twice: near the limit, and at it."""
+    monkeypatch.setattr(heartbeat, "OLD_S", 4.0)
+    crashed = wait_for_written_crash(root, late_to_save)
+    assert crashed.message.startswith("out of time") and read_stop(root / late_to_save) == SIGNALLED
 
 
 def test_trials_of_a_sweep_are_an_array_until_it_is_stopped(root: Path, cluster: SlurmCluster, tmp_path: Path) -> None:

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import tomllib
+
 import numpy as np
 import pytest
 
-from core.colours import PALETTE, RUN_PALETTE, complete, is_colour, rgb, run_colours
+from core.colours import (
+    PALETTE,
+    PALETTE_DISTANCE,
+    RUN_PALETTE,
+    VISIONS,
+    _seen,
+    complete,
+    is_colour,
+    rgb,
+    run_colours,
+)
+from core.paths import project_root
+
+DARK_PAGE = "#0f1217"  # background of the dark theme
 
 
 def oklab(colours: tuple[str, ...]) -> np.ndarray:
@@ -64,3 +80,54 @@ def test_colours_of_runs_are_readable_and_never_those_of_classes() -> None:
     assert apart[: len(RUN_PALETTE)].min() > 0.08
     assert min(contrast(c, white) for c in RUN_PALETTE for white in (True, False)) > 3
     assert run_colours([RUN_PALETTE[0]]) == (*RUN_PALETTE[1:], RUN_PALETTE[0])
+
+
+def seen_by_all(colours: tuple[str, ...]) -> np.ndarray:
+    """Distances in Oklab between colours, shape (4 kinds of vision, n, n)."""
+    seen = _seen([rgb(c) for c in colours])
+    assert len(seen) == len(VISIONS)
+    return np.asarray(np.linalg.norm(seen[:, :, None] - seen[:, None], axis=3))
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_any_two_colours_of_the_palette_differ_for_every_kind_of_vision(vision: str) -> None:
+    apart = seen_by_all(PALETTE)[VISIONS.index(vision)]
+    pairs = sorted((apart[a, b], PALETTE[a], PALETTE[b]) for a, b in itertools.combinations(range(len(PALETTE)), 2))
+    assert len(PALETTE) == 10 and pairs[0][0] >= PALETTE_DISTANCE, pairs[:3]
+
+
+def test_fewer_classes_have_colours_that_are_farther_apart() -> None:
+    apart = seen_by_all(PALETTE).min(axis=0) + np.eye(len(PALETTE))
+    least = [float(apart[:n, :n].min()) for n in range(2, len(PALETTE) + 1)]
+    assert least[1] >= 0.115 and least[2] >= 0.115 and least[4] >= 0.105, least
+    for n in range(4, len(PALETTE)):  # no later colour would have been farther from those before it
+        assert apart[n, :n].min() >= apart[n + 1 :, :n].min(axis=1).max(initial=0) - 1e-9, PALETTE[n]
+
+
+def test_colours_of_the_palette_are_readable_on_every_background() -> None:
+    """WCAG 2 asks 3 of graphics. Yellow, green and lavender have less on white; they stand out on black panes."""
+    for colour in PALETTE:
+        assert contrast(colour, with_white=True) > 2, colour
+        assert contrast(colour, with_white=False) > 3, colour
+        dark = contrast(DARK_PAGE, with_white=False)
+        assert contrast(colour, with_white=False) / dark > 3, colour
+
+
+def test_charts_have_the_palette_in_its_order() -> None:
+    theme = tomllib.loads((project_root() / ".streamlit" / "config.toml").read_text("utf-8"))["theme"]
+    assert theme["dark"]["backgroundColor"] == DARK_PAGE
+    for scheme in ("light", "dark"):
+        assert tuple(theme[scheme]["chartCategoricalColors"]) == PALETTE, scheme
+
+
+def test_colour_blindness_keeps_greys_and_confuses_what_it_is_known_for() -> None:
+    greys = _seen([(g, g, g) for g in (0, 90, 200, 255)])
+    assert np.abs(greys - greys[0]).max() < 0.002
+    confused = {
+        "red-blind": ("#4a90d9", "#b07cc6"),  # blue and purple
+        "green-blind": ("#d55e00", "#9a8a00"),  # vermilion and olive
+        "blue-blind": ("#4a90d9", "#1fa187"),  # blue and green
+    }
+    for vision, pair in confused.items():
+        apart = seen_by_all(pair)[:, 0, 1]
+        assert apart.argmin() == VISIONS.index(vision) and apart.min() < 0.3 * apart[0], (vision, apart)

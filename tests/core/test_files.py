@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from core.files import (
     remove_temporaries,
     temporary_beside,
 )
+from core.hosts import host_in_file_name
 from core.paths import project_root
 
 
@@ -78,10 +80,16 @@ def test_temporaries_of_ended_processes_are_removed(tmp_path: Path) -> None:
     own = temporary_beside(tmp_path / "a")
     same_pid = own.with_name(f"{own.name[:-12]}01234567.tmp")  # of a former process that had this one's PID
     assert same_pid.name[:-12] == own.name[:-12] and same_pid != own
-    for path in (ended, running, digits, elsewhere, own, same_pid, tmp_path / "a"):
+    # Of a container, or another machine, of the same name; and of an earlier version there.
+    name, dead_pid = host_in_file_name(), ended.name.split(".")[3]
+    twins = [tmp_path / f".a.@{host}.{dead_pid}.01234567.tmp" for host in (f"{name}-0123abcd", name)]
+    left = tmp_path / f".a.@{name}-0123abcd.{os.getppid()}.01234567.tmp"  # of a boot before the present one
+    for path in (ended, running, digits, elsewhere, own, same_pid, *twins, left, tmp_path / "a"):
         path.write_bytes(b"")
+    os.utime(left, (time.time() - 2 * 86400,) * 2)
     remove_temporaries(tmp_path, of_living=False)
-    assert {p.name for p in tmp_path.iterdir()} == {"a", running.name, digits.name, elsewhere.name, own.name}
+    living = {path.name for path in (running, digits, elsewhere, own, *twins)}
+    assert {p.name for p in tmp_path.iterdir()} == {"a", *living}
     remove_temporaries(tmp_path, "a")
     assert {p.name for p in tmp_path.iterdir()} == {"a", digits.name}
 

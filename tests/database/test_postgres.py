@@ -23,15 +23,17 @@ from core.runs.launch import create_run
 from core.runs.measurements import FOLDER_IDS
 from core.runs.other_roots import find_other_run, list_other_runs, other_metrics, unreachable_reason
 from core.runs.reporting.recorder import Recorder
-from core.runs.store import database, metrics_file
+from core.runs.store import availability, database, metrics_file
 from core.runs.store import folder as files
 from core.runs.store.availability import unavailable_reason
 from core.runs.store.index import open_index
 from core.runs.store.metrics_file import MetricRow
 from core.runs.store.migration import migrate
+from core.runs.store.postgres import STATEMENT_TIMEOUT_MS
 from core.runs.store.root_id import read_root_id
 from core.runs.store.schema import RUNS
 from core.runs.store.state import RunState, read_state, write_state
+from core.runs.store.transfer import copy_database
 from core.study.answers import read_answers, save_answer
 from tests.core.runs.store.test_index import make_run
 from tests.core.study.test_answers import answer
@@ -370,3 +372,49 @@ def test_wrong_password_database_and_address_are_named(
         with pytest.raises(RunError, match=fact) as caught:
             open_index(tmp_path)
         assert "secret" not in str(caught.value)
+
+
+def slow_statements(url: str) -> None:
+    """Have every statement that removes values take longer than a page waits, as with millions of them."""
+    seconds = STATEMENT_TIMEOUT_MS / 1000 + 1
+    with sa.create_engine(database.parse_url(url, "URL")).begin() as connection:
+        connection.exec_driver_sql(
+            f"create function slow() returns trigger language plpgsql as "
+            f"$$ begin perform pg_sleep({seconds}); return null; end $$"
+        )
+        connection.exec_driver_sql(
+            "create trigger slow after delete on metrics for each statement execute function slow()"
+        )
+
+
+def test_rebuild_and_copy_take_as_long_as_they_need_and_pages_do_not(
+    tmp_path: Path, url: str, server: PostgresServer
+) -> None:
+    folder = make_run(tmp_path, "one", 3)
+    before, target = metric_rows(tmp_path), server.new_database()
+    copy_database(database.parse_url(url, "URL"), database.parse_url(target, "URL"))
+    for name in (url, target):
+        slow_statements(name)
+    assert open_index(tmp_path).rebuild() == 1 and metric_rows(tmp_path) == before
+    copied = copy_database(database.parse_url(url, "URL"), database.parse_url(target, "URL"))
+    assert copied.rows["metrics"] == len(before)
+    with pytest.raises(RunError, match=r"took too long|no answer"):  # the connection of the rebuild is limited again
+        open_index(tmp_path).delete_run(folder.name)
+    availability._unavailable.clear()
+    assert metric_rows(tmp_path) == before
+
+
+def test_half_a_million_values_are_rebuilt_synchronised_and_removed(tmp_path: Path, url: str) -> None:
+    folder = make_run(tmp_path, "one", 3)
+    kept = metric_rows(tmp_path)
+    with sa.create_engine(database.parse_url(url, "URL")).begin() as connection:
+        connection.exec_driver_sql(
+            "insert into metrics (root, run, epoch, step, elapsed_s, name, value) select root, run, 1, n, n, 'lr', 0.1 "
+            "from generate_series(1, 500000) as n, (select root, run from metrics limit 1) as one"
+        )
+    index = open_index(tmp_path)
+    index.synchronize_metrics(folder.name, metrics_file.read_metrics(folder))
+    assert metric_rows(tmp_path) == kept
+    assert index.rebuild() == 1 and metric_rows(tmp_path) == kept
+    index.delete_run(folder.name)
+    assert metric_rows(tmp_path) == []

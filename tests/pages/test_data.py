@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import streamlit as st
 
 from core.cli import main
 from core.datasets import DataOptions, open_dataset
@@ -220,3 +222,92 @@ def test_class_is_renamed_in_the_recipe(empty_app: Path) -> None:
     click(app, "Rename")
     assert any("Choose another name" in error.value for error in app.error)
     assert saved_recipe(folder) == Recipe(renamed={1: "lesion"}), "a name that is taken is not saved"
+
+
+TUMOUR = {"core": 1, "oedema": 2, "enhancing": 4}
+TUMOUR_REGIONS = {"whole tumour": [*TUMOUR], "tumour core": ["core", "enhancing"], "enhancing": ["enhancing"]}
+
+
+@pytest.fixture
+def tumours(empty_app: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set with regions that is described."""
+    folder = write_heads(empty_app / "heads", 3)
+    (folder / "dataset.json").unlink()
+    patterns = {"images": "imagesTr/{case}.nii.gz", "labels": "labelsTr/{case}.nii.gz"}
+    save_description(folder, {"title": "heads", **patterns, "classes": TUMOUR, "regions": TUMOUR_REGIONS})
+    keep_checking(monkeypatch)
+    return folder
+
+
+Rows = list[dict[str, str]]
+
+
+@pytest.fixture
+def edits(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[Rows], Rows]]:
+    """What a person does in a table, classes or regions; streamlit.testing cannot edit tables."""
+    made: dict[str, Callable[[Rows], Rows]] = {}
+
+    def table(rows: Rows, key: str, **_: object) -> Rows:
+        edit = next((edit for name, edit in made.items() if f".{name}." in key), None)
+        rows = [dict(row) for row in rows]
+        return rows if edit is None else edit(rows)
+
+    monkeypatch.setattr(st, "data_editor", table)
+    return made
+
+
+def with_cell(row: int, column: str, value: str) -> Callable[[Rows], Rows]:
+    def edit(rows: Rows) -> Rows:
+        rows[row][column] = value
+        return rows
+
+    return edit
+
+
+def test_regions_follow_a_class_that_is_renamed(tumours: Path, edits: dict[str, Callable[[Rows], Rows]]) -> None:
+    edits["classes"] = with_cell(0, "name", "Kern")
+    app = open_page("data", data="heads")
+    click(app, "File names")
+    assert not app.error and "Regions (3)" in [e.label for e in app.expander]
+    click(app, "Save")
+    assert open_dataset(tumours).regions == {
+        "whole tumour": ("Kern", "oedema", "enhancing"),
+        "tumour core": ("Kern", "enhancing"),
+        "enhancing": ("enhancing",),
+    }
+
+
+def test_regions_are_edited_and_kept_when_a_class_is_renamed_after_that(
+    tumours: Path, edits: dict[str, Callable[[Rows], Rows]]
+) -> None:
+    app = open_page("data", data="heads")
+    edits["regions"] = with_cell(1, "classes", "core, oedema")
+    click(app, "File names")
+    del edits["regions"]  # the table that follows begins with what was edited
+    edits["classes"] = with_cell(1, "name", "Ödem")
+    app.run()
+    assert not app.error
+    click(app, "Save")
+    assert open_dataset(tumours).regions["tumour core"] == ("core", "Ödem")
+
+
+@pytest.mark.parametrize(
+    ("table", "edit", "problem"),
+    [
+        ("classes", with_cell(1, "colour", "red"), "colours such as #ff8000"),
+        ("classes", with_cell(1, "values", "1"), "every value in one class"),
+        ("classes", with_cell(1, "values", "x"), "whole numbers"),
+        ("classes", with_cell(1, "name", "whole tumour"), "another name than that of a class"),
+        ("regions", with_cell(0, "classes", "core, liver"), "got liver"),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_named_and_can_be_cancelled(
+    tumours: Path, edits: dict[str, Callable[[Rows], Rows]], table: str, edit: Callable[[Rows], Rows], problem: str
+) -> None:
+    edits[table] = edit
+    app = open_page("data", data="heads")
+    click(app, "File names")
+    assert problem in app.error[0].value.replace("\\", "")
+    assert button(app, "Save").disabled and "Reset file names" in button_labels(app)
+    click(app, "Cancel")
+    assert not app.error

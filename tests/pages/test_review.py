@@ -9,14 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.checkpointing.checkpoint import load, save
 from core.cli import main
-from core.datasets.saved_descriptions import save_description
 from core.paths import demo_model_path
 from core.runs import run_checkpoint
 from tests.support.app_pages import (
@@ -300,49 +297,6 @@ def test_second_model_is_a_layer_of_the_viewer_and_a_table(root: Path, quiz_run:
     app = open_page("review", model=quiz_run.run, view="models", **second)
     assert not app.exception and "Wilcoxon" in texts(app) and len(app.get("plotly_chart")) == 1
     assert "too few for a test" in texts(app) or "equal in the only case" in texts(app)
-
-
-@pytest.mark.slow
-def test_label_map_of_another_rater_is_compared_with_the_prediction(
-    root: Path, quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("SEGMENTARIUM_SETTINGS", str(tmp_path / "settings"))
-    drawn = tmp_path / "data" / "drawn"
-    for case, raters in (("ball_0", ("ann", "ben")), ("ball_1", ("ann",))):
-        (drawn / case).mkdir(parents=True)
-        shutil.copy(quiz_run.data / "imagesTr" / f"{case}.nii.gz", drawn / case / "image.nii.gz")
-        for rater in raters:
-            shutil.copy(quiz_run.data / "labelsTr" / f"{case}.nii.gz", drawn / case / f"seg_{rater}.nii.gz")
-    described = {"images": {"M0": "{case}/image.nii.gz"}, "labels": "{case}/seg_{rater}.nii.gz"}
-    save_description(drawn, {**described, "classes": {"background": 0, "bright": 1, "dark": 2}})
-    assert main(["evaluate", quiz_run.run, str(drawn), "--split", "all", "--keep"]) == 0
-    values: dict[str, Any] = {"model": quiz_run.run, "data": "drawn", "with": "rater:ben"}
-    app = open_page("review", **values, case="ball_0")
-    assert not app.error and component_data(app, "grid")["rows"] == ["truth", "prediction", "second prediction"]
-    app = open_page("review", **values, case="ball_1")
-    assert set(component_data(app, "grid")["layers"]) == {"truth", "prediction"}
-    assert "ben has drawn no label map of this case" in texts(app)
-
-
-@pytest.mark.slow
-def test_segmentation_file_on_another_grid_is_refused_with_the_difference(
-    root: Path, quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(quiz_run.data_root, tmp_path / "data")
-    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
-    subject = open_page("review", model=quiz_run.run).session_state["case"]
-    label = next((tmp_path / "data" / "balls" / "labelsTr").glob(f"{subject}*"))
-    values: dict[str, Any] = {"model": quiz_run.run, "case": subject, "with": "file"}
-    app = open_page("review", **values, file=f"balls/labelsTr/{label.name}")
-    assert "second prediction" in component_data(app, "grid")["layers"] and not app.error
-    image = nib.load(label)
-    other = tmp_path / "data" / "other.nii.gz"
-    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[:-1], image.affine), other)  # type: ignore[attr-defined]
-    app = open_page("review", **values, file="other.nii.gz")
-    assert "expected shape 20x24x18" in app.error[0].value and "19x24x18" in app.error[0].value
-    assert set(component_data(app, "grid")["layers"]) == {"truth", "prediction"}
-    assert "inside" in open_page("review", **values, file="../x.nii.gz").error[0].value
 
 
 @pytest.mark.slow

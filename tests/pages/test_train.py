@@ -194,6 +194,9 @@ def test_forecast_is_a_range_and_sub_volumes_are_previewed(empty_app: Path) -> N
     (draw,) = data["draws"][0]
     assert draw["foreground"] == 0.5 and draw["sub_volume"] == [16, 16, 16] and len(draw["starts"]) == 200
     assert data["rules"][0]["name"] == "50 % centred on a class"
+    assert "places in the whole image" not in texts(app)
+    run_page(field(app, "crop").set_value(True))
+    assert "training draws them in what cropping leaves" in texts(app)
 
 
 @pytest.mark.long
@@ -217,7 +220,11 @@ def test_augmentation_is_previewed_and_follows_the_settings(
     assert place in [c.value for c in app.caption], "the same place with other settings"
     click(app, "Another sub-volume")
     assert place not in [c.value for c in app.caption]
-    assert "normalised by this subject alone" in texts(app)
+    assert "normalised by this subject alone" in texts(app) and "margins of 0" not in texts(app)
+    assert place.endswith("of 24 × 24 × 24")
+    run_page(field(app, "crop").set_value(True))
+    assert "The margins of 0 are left out: 20x20x20 of 24x24x24 voxels remain" in texts(app)
+    assert any(c.value.endswith("of 20 × 20 × 20") for c in app.caption)
     for file in (empty_app / "heads" / "imagesTr").iterdir():
         file.write_bytes(file.read_bytes()[:200])
     click(app, "Another sub-volume")
@@ -227,6 +234,16 @@ def test_augmentation_is_previewed_and_follows_the_settings(
 def captions(app: AppTest) -> list[str]:
     """Captions of the pictures."""
     return [str(text).replace("\\", "") for picture in app.get("image") for text in picture.captions]  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
+def test_data_set_is_read_in_the_layout_that_is_set(empty_app: Path) -> None:
+    write_heads(empty_app / "heads", 5)
+    app = open_page("train", data="heads")
+    assert not app.error
+    run_page(field(app, "layout").set_value("iseg"))
+    assert any("expected files subject" in error.value.replace("\\", "") for error in app.error), "as a run would say"
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from core.datasets.doctor import check
 from core.strict_json import dumps
 from tests.support.app_pages import button, click, open_page, texts
 from tests.support.heads import list_cases, listed_cases, write_heads
-from tests.support.volume_files import write_nifti
+from tests.support.volume_files import make_nnunet, voxels, write_nifti
 from ui.data import doctor_job
 from ui.shared import jobs
 
@@ -99,3 +99,22 @@ def test_options_chosen_on_the_data_page_hold_for_training(empty_app: Path) -> N
     assert "--nan-is-zero true" in app.code[0].value
     app = open_page("train", {"data_option.nan_is_zero.other": True}, data="heads")
     assert "--nan-is-zero" not in app.code[0].value
+
+
+@pytest.mark.slow
+def test_errors_of_files_that_training_does_not_read_do_not_disable_the_start(empty_app: Path) -> None:
+    folder = make_nnunet(empty_app / "two", subjects=4)
+    write_nifti(folder / "imagesTr" / "case_002_0001.nii.gz", voxels((3, 4, 5)))  # another grid
+    write_nifti(folder / "imagesTs" / "new_0000.nii.gz", voxels())
+    (folder / "imagesTs" / "new_0001.nii.gz").write_bytes(b"nothing")
+    write_report(folder)
+    app = open_page("train", data="two")
+    assert "1 error" in errors(app) and "002" in errors(app) and button(app, "Start training").disabled
+    app = open_page("train", data="two", set="modalities~M0")
+    assert "--modalities M0" in app.code[0].value and not errors(app)
+    assert "not checked yet" not in texts(app), "the report is on all modalities"
+    assert not button(app, "Start training").disabled
+    write_nifti(folder / "imagesTr" / "case_003_0000.nii.gz", voxels((3, 4, 5)))
+    write_report(folder)
+    app = open_page("train", data="two", set="modalities~M0")
+    assert "003" in errors(app) and "002" not in errors(app)

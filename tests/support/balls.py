@@ -9,13 +9,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from core.colours import BACKGROUND_COLOUR, PALETTE
 from core.config import TrainConfig
 from core.types import Size3, TrainingSubject
 
 SHAPE = (20, 24, 18)
 SPACING_MM = (1.0, 1.0, 1.5)
 CLASSES = ("background", "bright", "dark")
-COLOURS = ("#8b909a", "#4a90d9", "#1fa187")
+COLOURS = (BACKGROUND_COLOUR, *PALETTE[:2])
 
 TINY = {
     "sub_volume": (16, 16, 16),

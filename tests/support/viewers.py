@@ -102,7 +102,7 @@ class Pane:
 
 
 def pane(page: Page, plane: str, row: str) -> Pane:
-    return Pane(page.locator(f"canvas.pane[data-plane={plane}][data-row={row}]"))
+    return Pane(page.locator(f"canvas.pane[data-plane={plane}][data-row='{row}']"))
 
 
 def coloured_pixels(shown: Pane) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ui.shared.paths import cache_root
 def report_folder(path: Path, options: DataOptions = DEFAULT_OPTIONS) -> Path:
     """The folder of the report on a data set; it changes with the options of reading it, with its description and
     recipe, and with name, size or modification time of any of its files."""
+    options = replace(options, needed=())  # all modalities are examined
     parts = [repr((options, file_stamp(description_file(path)), saved_recipe(path).digest))]
     for folder, folders, names in os.walk(path, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith("."))

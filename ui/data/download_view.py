@@ -47,7 +47,10 @@ def choose_download() -> None:
             args=(wanted,),
         )
     with st.expander("Other data sets: where to register"):
-        rows = [{"data set": s.title, "publisher": s.source, "images": s.files} for s in sets_to_register()]
+        rows = [
+            {"data set": s.title, "publisher": s.source, "images": s.images, "label maps": s.labels or None}
+            for s in sets_to_register()
+        ]
         st.caption("Put the folder into the data root as it is; it is recognised by its names.")
         st.dataframe(
             rows,
@@ -55,7 +58,7 @@ def choose_download() -> None:
             width=460,
             height=280,
             column_config={"publisher": st.column_config.LinkColumn()},
-            alt="Data sets of other publishers, and how their images are named",
+            alt="Data sets of other publishers, and how their images and label maps are named",
         )
 
 

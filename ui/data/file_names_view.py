@@ -28,7 +28,7 @@ from core.datasets.saved_descriptions import (
     saved_description,
 )
 from core.errors import UserError
-from ui.data import description_job
+from ui.data import description_job, regions_view
 from ui.shared import formatting, hashes, jobs
 from ui.shared.errors import error_box
 from ui.shared.progress import progress
@@ -91,6 +91,7 @@ def show_editor(path: Path, unknown: UnknownLayoutError | None = None, layout: s
 def _show_fields(path: Path, start: dict[str, Any]) -> None:
     """Render the fields, what they make of the folder, and the buttons."""
     key = f"file_names.{hashes.short_hash(str(path))}"
+    content, usable = dict(start), False
     try:
         if start.get("dicom"):
             content = _edit_dicom(start, key)
@@ -104,10 +105,10 @@ def _show_fields(path: Path, start: dict[str, Any]) -> None:
             content = _edit_modalities(content, found, key)
         content = _edit_rater(content, found, key)
         content = _edit_classes(path, content, describe(path, content), key)
+        usable = _is_usable(path, content, found)
     except UserError as error:
         error_box(error)
-        return
-    _save_buttons(path, content, found, key)
+    _save_buttons(path, content, usable, key)
 
 
 def _edit_dicom(start: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def _with_labels(start: Mapping[str, Any], labels: str) -> dict[str, Any]:
     """The description with other patterns of label maps; names that belong to others are left out."""
     content = {**start, "labels": parse_pattern_lines(labels)}
     if labels.strip() != pattern_lines(start.get("labels", "")):
-        for name in ("classes", "colours", "ignore", "regions", "tables", "freesurfer", "rater"):
+        for name in ("classes", "colours", "ignore", "regions", "regions_class_order", "tables", "freesurfer", "rater"):
             content.pop(name, None)
     if not content["labels"]:
         del content["labels"]
@@ -297,6 +298,7 @@ def _edit_classes(path: Path, content: dict[str, Any], found: DescribedFolder, k
     )
     edited, colours = parse_class_rows(rows, described.names_classes)
     st.caption(f"Saved as: {formatting.plain(', '.join(edited))}.")
+    content = regions_view.edit(content, classes, edited, key)
     content = {k: v for k, v in content.items() if k not in ("classes", "colours")}
     if described.names_classes:
         later = st.checkbox(
@@ -329,10 +331,20 @@ def _read_values(path: Path, content: Mapping[str, Any], found: DescribedFolder)
     return None
 
 
-def _save_buttons(path: Path, content: Mapping[str, Any], found: DescribedFolder, key: str) -> None:
+def _is_usable(path: Path, content: Mapping[str, Any], found: DescribedFolder) -> bool:
+    """Whether a description can be saved: it is valid, reads images without contradictions, and names the classes.
+
+    Raises
+    ------
+    DatasetError
+        If it is not valid.
+    """
+    needs_classes = describe(path, content).needs_classes and "labels" in content
+    return bool(found.assignment.images) and not found.assignment.problems and not needs_classes
+
+
+def _save_buttons(path: Path, content: Mapping[str, Any], usable: bool, key: str) -> None:
     """Render the buttons that save, cancel and forget."""
-    needs_classes = "labels" in content and describe(path, content).needs_classes
-    usable = bool(found.assignment.images) and not found.assignment.problems and not needs_classes
     with st.container(horizontal=True, gap="small"):
         if st.button("Save", type="primary", icon=":material/save:", disabled=not usable, key=f"{key}.save"):
             try:

@@ -16,9 +16,8 @@ _FOLDER = Path(__file__).parent
 
 def _figure(name: str) -> Callable[..., Any]:
     """Register the component of a figure: the files that all figures share, then the figure's own."""
-    return component(
-        f"learn_{name}", _FOLDER, ("../shared/pixel_ratio.js", "common.js", f"{name}.js"), ("common.css", f"{name}.css")
-    )
+    scripts = ("../shared/pixel_ratio.js", "../shared/roving_focus.js", "common.js", f"{name}.js")
+    return component(f"learn_{name}", _FOLDER, scripts, ("common.css", f"{name}.css"))
 
 
 _intensities, _kernel, _sub_volumes, _overlap, _imbalance, _network = (

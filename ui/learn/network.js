@@ -1,5 +1,6 @@
 // The network as a figure: its stages as bars, whose height is the size of the feature maps and whose width the number of
-// channels. A click shows the maps of a stage; the last stages show how logits and probabilities give the label.
+// channels. A click shows the maps of a stage; the last stages show how logits and probabilities give the label. The stages
+// are one stop of the Tab key.
 
 const TITLES = { input: "image", bottleneck: "bottleneck", logits: "logits", softmax: "softmax", sigmoid: "sigmoid", label: "label" };
 const STAGE_DESCRIPTIONS = {
@@ -26,6 +27,7 @@ class Network extends Figure {
     this.bundle = null;
     this.marked = null;
     this.picture = createSvg("svg", { role: "group", "aria-label": "The network, from image to label" });
+    this.stops = new RovingFocus(this.picture, () => [...this.picture.querySelectorAll("[tabindex]")], true);
     this.maps = createElement("div", "maps");
     this.description = createElement("div", "description");
     this.root.append(this.picture, this.description, this.maps);
@@ -107,6 +109,7 @@ class Network extends Figure {
     for (const s of this.stages) parts.push(this.node(s, boxes.get(s.name)));
     const focused = this.picture.getRootNode().activeElement?.dataset?.stage;
     this.picture.replaceChildren(...parts);
+    this.stops.renew(this.picture.querySelector(`[data-stage="${this.chosen}"]`));
     if (focused) this.picture.querySelector(`[data-stage="${focused}"]`)?.focus();
   }
 
@@ -121,7 +124,7 @@ class Network extends Figure {
     );
     if (["input", "encoder", "bottleneck"].includes(s.kind)) group.append(createSvg("text", { class: "faint", x, y: y + height / 2 + 3 * this.lineHeight, "text-anchor": "middle" }, s.size.join(" × ")));
     if (this.data.maps) {
-      group.setAttribute("tabindex", "0");
+      group.setAttribute("tabindex", "-1"); // see RovingFocus
       group.setAttribute("role", "button");
       group.setAttribute("aria-pressed", String(s.name === this.chosen));
       group.addEventListener("click", () => this.choose(s.name));

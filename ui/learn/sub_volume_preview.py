@@ -24,7 +24,9 @@ COUNT = 200  # sub-volumes that are drawn
 MIN_SIDE = 8  # voxels, as in the configuration
 
 
-def sub_volume_preview(dataset: Dataset, subject: str, sampling: SamplingConfig, spacing_mm: SpacingMm | None) -> None:
+def sub_volume_preview(
+    dataset: Dataset, subject: str, sampling: SamplingConfig, spacing_mm: SpacingMm | None, crop: bool = False
+) -> None:
     """Render the figure, after the background job that draws the sub-volumes.
 
     Parameters
@@ -33,6 +35,7 @@ def sub_volume_preview(dataset: Dataset, subject: str, sampling: SamplingConfig,
     sampling : SamplingConfig. With the size of a sub-volume resolved.
     spacing_mm : tuple of float or None. Voxel size that training resamples to; the figure shows the subject as it is
         stored, and sub-volumes of the same extent in mm.
+    crop : bool. Whether training leaves out margins, which is said: the figure shows the whole subject.
     """
     label = dataset.subject(subject).label
     assert label is not None, "a labelled subject"
@@ -51,6 +54,8 @@ def sub_volume_preview(dataset: Dataset, subject: str, sampling: SamplingConfig,
         lambda: learn_jobs.start_sub_volumes(dataset.path, subject, options, folder),
     ):
         figures.sub_volumes(_figure_data(data, dataset, sampling, size, folder))
+        if crop:
+            st.caption("These are places in the whole image; training draws them in what cropping leaves of it.")
 
 
 def stored_size(size: Sequence[int], spacing_mm: SpacingMm | None, own_mm: Sequence[float]) -> Size3:

@@ -1,6 +1,7 @@
-"""Downloads of the Review page: the table of cases, and prediction, errors and contact sheet of the chosen case.
+"""Downloads of the Review page: the table of cases, and prediction, errors, contact sheet and surfaces of the chosen
+case.
 
-Files of a case are made by a child process (``review export``) when they are asked for.
+Files of a case are made by a child process (``review export``, ``review surfaces``) when they are asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from core.runs.predictions import Prediction
 from core.runs.review_notes import ReviewNote, notes_csv, notes_json
 from core.strict_json import dumps
 from ui.review.export_job import CaseExport
+from ui.review.surface_export import surface_downloads
 from ui.review.view import CaseList
 from ui.shared import formatting
 from ui.shared.errors import error_box
@@ -58,6 +60,7 @@ def export_button(cases: CaseList, model: str, dataset: Dataset, chosen: str, no
             st.caption("Segment this case first.")
             return
         _case_downloads(partial(CaseExport, cases.checkpoint, cases.folder, chosen), prediction, model, dataset)
+        surface_downloads(cases.checkpoint, dataset, prediction, partial(_file_name, model, chosen))
 
 
 def _notes_json(notes: Sequence[ReviewNote]) -> str:

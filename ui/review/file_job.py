@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +13,13 @@ from core.datasets.segmentation_values import SegmentationValues
 from ui.shared import hashes, jobs
 from ui.shared.jobs import Job
 from ui.shared.paths import cache_root
+from ui.shared.report_jobs import ReportJobs, read_report
 
-VERSION = 1  # of the report; part of the names of kept ones
+VERSION = 2  # of the report; part of the names of kept ones
 MAX_REPORTS = 200  # the oldest are removed
 MAX_AT_ONCE = 2  # jobs; each has two volumes in memory
 
-_lock = threading.Lock()
-_started: set[Path] = set()  # folders of jobs of this server
+_jobs = ReportJobs(MAX_AT_ONCE, MAX_REPORTS)
 
 
 @dataclass(frozen=True)
@@ -62,16 +59,7 @@ class FileScores:
 
     def advance(self) -> Job:
         """The state of the job, which is started unless it has failed; it waits while others run."""
-        with _lock:
-            job = jobs.observe(self.folder, self.report() is not None)
-            if job.state != "none":
-                return job
-            _started.intersection_update([other for other in _started if jobs.is_running(other)])
-            if len(_started) < MAX_AT_ONCE:
-                _remove_oldest(self.folder.parent)
-                jobs.start(self.folder, ["review", "files", *self.arguments, "--errors", "--json"])
-                _started.add(self.folder)
-        return Job("running")
+        return _jobs.advance(self.folder, ["review", "files", *self.arguments, "--errors", "--json"])
 
     def forget_failure(self) -> None:
         """Have the next call of :meth:`advance` start a job that has failed."""
@@ -79,20 +67,4 @@ class FileScores:
 
     def report(self) -> dict[str, Any] | None:
         """The report of the finished job; ``None`` if there is none."""
-        if jobs.is_running(self.folder):
-            return None
-        try:
-            return jobs.standard_output(self.folder)
-        except (OSError, ValueError):
-            return None
-
-
-def _remove_oldest(root: Path) -> None:
-    try:
-        folders = sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime)
-    except OSError:
-        return
-    now = time.time()
-    for folder in folders[:-MAX_REPORTS]:
-        if not jobs.is_running(folder) and now - folder.stat().st_mtime > 60:
-            shutil.rmtree(folder, ignore_errors=True)
+        return read_report(self.folder)

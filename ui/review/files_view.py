@@ -33,7 +33,6 @@ from ui.shared.query_params import query_params
 from ui.shared.state import CROSSHAIR, report_unknown_values
 from ui.viewer import volumes
 from ui.viewer.file_scene import file_scene
-from ui.viewer.scenes import Scene
 
 VIEWER = "files"  # key of the viewer
 READ_NAN = "files_read_nan"  # session key
@@ -174,7 +173,7 @@ def _show_scores(case: FileCase, scores: FileScores) -> dict[str, Any] | None:
     segmentation = case.segmentations[SEGMENTATION].subjects[0].label
     assert segmentation is not None, "a data set of a segmentation"
     kept = Prediction(case.id, segmentation, score, epoch=0, step=0, stale_reason="", made_at=0)
-    view.score_table(kept, report["classes"])
+    view.score_table(kept, view.shown_classes(report["classes"]))
     return report
 
 
@@ -186,7 +185,7 @@ def _show_case(case: FileCase, report: Mapping[str, Any] | None) -> None:
     except UserError as error:
         _error(error)
         return
-    findings = _findings_url(case, scene, report)
+    findings = _findings_url(case, report)
     view.case_viewer(scene, query_params.get(CROSSHAIR), case.id, view.Found(findings), key=VIEWER)
     only = next(iter(case.segmentations)) if len(case.segmentations) == 1 else ""
     if only == SEGMENTATION:
@@ -195,9 +194,9 @@ def _show_case(case: FileCase, report: Mapping[str, Any] | None) -> None:
         st.caption("Errors and scores need a segmentation beside the reference.")
 
 
-def _findings_url(case: FileCase, scene: Scene, report: Mapping[str, Any] | None) -> str:
-    """URL of the regions of errors for the viewer; empty while they are not known, and for images that are streamed."""
-    if report is None or scene.streamed or "findings" not in report:
+def _findings_url(case: FileCase, report: Mapping[str, Any] | None) -> str:
+    """URL of the regions of errors for the viewer; empty while they are not known."""
+    if report is None or "findings" not in report:
         return ""
     content = json.dumps({"subject": case.id, **report["findings"]})
     return volumes.publish_on_request(f"findings of files\n{content}", partial(content.encode, "utf-8"))

@@ -13,11 +13,12 @@ from core.errors import VolumeError
 from core.processes import module_command, run_limited
 from core.runs.predictions import Prediction
 from ui.shared.hashes import files_hash
+from ui.shared.jobs import ended_by_signal
 from ui.shared.paths import runs_root
 from ui.viewer import volumes
 from ui.viewer.scenes import Scene, subject_hash
 
-VERSION = 1  # of what is found; part of the names of published findings, which a cache keeps
+VERSION = 2  # of what is found; part of the names of published findings, which a cache keeps
 LIMIT_S = 900.0
 MAX_AT_ONCE = 2  # child processes; further requests wait for them, volumes do not
 
@@ -36,9 +37,9 @@ def findings_url(checkpoint: Path, dataset: Dataset, prediction: Prediction | No
 
     Returns
     -------
-    str. Empty without a prediction or a reference, and for an image that is streamed: it is too large.
+    str. Empty without a prediction or a reference.
     """
-    if prediction is None or scene.streamed or not {"truth", "prediction"} <= set(scene.layers):
+    if prediction is None or not {"truth", "prediction"} <= set(scene.layers):
         return ""
     files = subject_hash(dataset, prediction.subject)
     classes = json.dumps([dataset.labels.to_json(), [c["name"] for c in scene.classes]])
@@ -71,6 +72,8 @@ def _find(checkpoint: Path, data: Path, prediction: Prediction, stamp: str) -> b
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """Why a command failed: the last line that it wrote to standard error."""
+    """Why a command failed: the signal that ended it, or the last line that it wrote to standard error."""
+    if done.returncode < 0:
+        return ended_by_signal(done.returncode)
     reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
     return reason[0].removeprefix("error: ")

@@ -1,7 +1,8 @@
-"""The heat layers of a kept prediction: uncertainty, disagreement of an ensemble, probabilities and logits."""
+"""The heat layers of a kept prediction: uncertainty, disagreement, probabilities, logits, feature maps of a stage."""
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -9,13 +10,15 @@ from core.checkpointing.metadata import CheckpointMetadata
 from core.errors import VolumeError
 from core.inference.uncertainty import LOGIT, MUTUAL_INFORMATION, PROBABILITY, UNCERTAINTY, MapKind
 from core.runs.kept_maps import LEVELS, KeptMaps, has_logits, kinds_of, map_file, passes_of, read_kept_maps
+from core.runs.kept_stage_maps import KeptStage, KeptStageMap, stage_map_file
 from core.runs.predictions import Prediction
-from ui.shared import maps_job
+from ui.shared import formatting, maps_job
 from ui.shared.hashes import files_hash
 from ui.viewer.heat import HeatFile, HeatScale, disagreement
 from ui.viewer.volumes import Pending
 
 ON_DEMAND = "; computed when it is first shown"
+FEATURE = "feature"  # group of the feature maps
 
 
 def heat_of(
@@ -55,6 +58,49 @@ def heat_of(
             )
         )
     return layers
+
+
+def stage_layers(prediction: Prediction, kept: KeptStage) -> list[HeatFile]:
+    """The heat layers of the kept feature maps of a stage."""
+    return [
+        HeatFile(
+            f"{kept.stage} {_choice(one)}",
+            stage_map_file(prediction.file, kept.stage, one.key),
+            _scale(one),
+            _stage_help(kept, one),
+            group=FEATURE,
+            choice=f"{kept.stage}, {_choice(one)}",
+        )
+        for one in kept.maps
+    ]
+
+
+def _choice(one: KeptStageMap) -> str:
+    return "mean" if one.channel is None else f"channel {one.channel}"
+
+
+def _scale(one: KeptStageMap) -> HeatScale:
+    """The range of a feature map, with as many decimals as tell two steps apart."""
+    digits = min(max(math.ceil(-math.log10(_step(one))), 0), 6)
+    return HeatScale(one.low, one.high, LEVELS, "", digits, one.bright, signed=one.low < 0)
+
+
+def _step(one: KeptStageMap) -> float:
+    return (one.high - one.low) / LEVELS
+
+
+def _stage_help(kept: KeptStage, one: KeptStageMap) -> str:
+    count = formatting.count(kept.channel_count, "channel")
+    what = (
+        f"mean of the absolute activations of all {count} of {kept.stage}"
+        if one.channel is None
+        else f"activation of channel {one.channel} (from 0) of {count} of {kept.stage}"
+    )
+    return (
+        f"{what}, in voxels of {formatting.size(kept.voxel_mm)} mm, not smoothed; where tiles overlap, that of the "
+        f"tile whose centre is nearest; stored in steps of {_step(one):.2g} from {one.low:.4g} to {one.high:.4g}, the "
+        "range of this map in this case"
+    )
 
 
 def _is_made(kept: KeptMaps | None, kind: MapKind) -> bool:

@@ -1,9 +1,11 @@
-"""Two models on the same cases on the Review page: who is better where, with a paired test; a click opens a case."""
+"""The model under review and a second one, a rater or files on the same cases: who is better where, with a paired test;
+a click opens a case."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import streamlit as st
 
@@ -17,11 +19,10 @@ from core.evaluation.paired_comparison import (
     seen_in_training,
 )
 from core.formatting import format_list
-from core.runs.predictions import Prediction
 from ui.review.case_order import Order
 from ui.review.charts import OpenCase, show_chart
 from ui.review.figures import HEIGHT, LINE, MARGIN, Layout, Traces
-from ui.review.second_model import SecondModel
+from ui.review.second_scores import SecondScores
 from ui.review.view import CaseList
 from ui.shared import formatting
 from ui.shared.class_table import ClassRow, class_table
@@ -31,39 +32,37 @@ COLUMNS = ("n", "first", "second", "first better", "second better", "p")
 
 
 def show_models(
-    cases: CaseList, metadata: CheckpointMetadata, second: SecondModel, order: Order, open_case: OpenCase
+    cases: CaseList, metadata: CheckpointMetadata, second: SecondScores, order: Order, open_case: OpenCase
 ) -> None:
     """Render the table, a point per case, and what is to be known.
 
     Parameters
     ----------
-    cases : CaseList. The cases of the list, with the predictions of the first model.
-    metadata : CheckpointMetadata. Of the first model.
-    second : SecondModel. The second model.
+    cases : CaseList. The cases of the list, with the predictions of the model under review.
+    metadata : CheckpointMetadata. Of the model under review.
+    second : SecondScores. What it is compared with.
     order : Order. Measure and class that are compared.
     open_case : callable. Opens a case by its id, before the page runs again.
     """
-    predictions = [
-        {id: kept[id] for id in cases.subjects if id in kept} for kept in (cases.predictions, second.predictions)
-    ]
-    scores = [{id: p.score for id, p in kept.items() if p.score is not None} for kept in predictions]
+    first = {id: p.score for id in cases.subjects if (p := cases.predictions.get(id)) and p.score is not None}
+    scores = [first, {id: second.scores[id] for id in cases.subjects if id in second.scores}]
     shared = [id for id in scores[0] if id in scores[1]]
-    st.caption(
-        f"The second model is {formatting.plain(second.name)}. Compared by {order.measure.label}, whole volumes."
-    )
+    is_model = second.metadata is not None
+    noun = "The second model is" if is_model else "Second are"
+    st.caption(f"{noun} {formatting.plain(second.name)}. Compared by {order.measure.label}, whole volumes.")
     if not shared:
         st.info(
-            f"No case of the list has scores of both models yet ({len(scores[0])} of the first, {len(scores[1])} of "
-            "the second): segment some with the other one.",
+            f"No case of the list has scores of both yet ({len(scores[0])} of the first, {len(scores[1])} of the "
+            f"second): {'segment some with the other one' if is_model else 'segment some'}.",
             icon=":material/info:",
         )
         return
-    _warnings((metadata, second.metadata), shared, cases, predictions)
+    first_stale = [id for id in shared if cases.predictions[id].stale]
+    _warnings("first", metadata, shared, cases.folder, first_stale)
+    _warnings("second", second.metadata, shared, cases.folder, [id for id in shared if id in second.stale])
     found = comparable(scores[0], scores[1])
     if found.left_out:
-        st.caption(
-            f"Not compared, as only one of the models scores it: {formatting.plain(format_list(found.left_out))}."
-        )
+        st.caption(f"Not compared, as only one of them scores it: {formatting.plain(format_list(found.left_out))}.")
     results = compare_scores(found.first, found.second, order.measure)
     colours = {c.name: c.colour for c in metadata.label_space.foreground}
     decimals = order.measure.decimals
@@ -93,7 +92,7 @@ def show_models(
         left_out = format_list([id for id in points if id not in finite])
         st.caption(f"Without a value of both, so not in the figure: {formatting.plain(left_out)}.")
     if finite:
-        show_chart(_figure(finite, order), "models", open_case)
+        show_chart(_figure(finite, order, second.kind), "models", open_case)
 
 
 def _missed(result: PairedResult) -> int:
@@ -101,24 +100,20 @@ def _missed(result: PairedResult) -> int:
 
 
 def _warnings(
-    metadata: Sequence[CheckpointMetadata],
-    shared: Sequence[str],
-    cases: CaseList,
-    predictions: Sequence[Mapping[str, Prediction]],
+    title: str, metadata: CheckpointMetadata | None, shared: Sequence[str], folder: Path, stale: Sequence[str]
 ) -> None:
-    """What makes the comparison unfair."""
-    for title, of_model, kept in zip(("first", "second"), metadata, predictions, strict=True):
-        seen = seen_in_training(of_model, cases.folder, shared)
-        if seen:
-            counted = formatting.count(len(seen), "case")
-            st.warning(f"The {title} model was trained on {counted} of these; its scores there are too good.")
-        stale = [id for id in shared if kept[id].stale]
-        if stale:
-            st.caption(f"Outdated, of the {title} model: {formatting.plain(format_list(stale))}.")
+    """What makes the comparison unfair: cases that a model was trained on, and outdated segmentations."""
+    seen = seen_in_training(metadata, folder, shared) if metadata is not None else []
+    if seen:
+        counted = formatting.count(len(seen), "case")
+        st.warning(f"The {title} model was trained on {counted} of these; its scores there are too good.")
+    if stale:
+        st.caption(f"Outdated, of the {title} model: {formatting.plain(format_list(stale))}.")
 
 
-def _figure(points: Mapping[str, tuple[float, float]], order: Order) -> tuple[Traces, Layout]:
-    """A point per case: the value of the first model and of the second one, with the line where both are equal."""
+def _figure(points: Mapping[str, tuple[float, float]], order: Order, second: str) -> tuple[Traces, Layout]:
+    """A point per case: the value of the model under review and of the second one, which is called ``second``, with the
+    line where both are equal."""
     values = [value for pair in points.values() for value in pair]
     ends = [min(values), max(values)]
     traces: Traces = [
@@ -138,6 +133,6 @@ def _figure(points: Mapping[str, tuple[float, float]], order: Order) -> tuple[Tr
         "height": HEIGHT,
         "margin": MARGIN,
         "xaxis": {"title": {"text": f"{order.label}: first model"}, "automargin": True},
-        "yaxis": {"title": {"text": f"second model ({better} the line it is better)"}, "automargin": True},
+        "yaxis": {"title": {"text": f"{second} ({better} the line it is better)"}, "automargin": True},
     }
     return traces, layout

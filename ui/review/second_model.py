@@ -1,35 +1,44 @@
-"""The second prediction on the Review page: another model or checkpoint of the run, another rater, or a file."""
+"""The second prediction on the Review page: another model, a checkpoint or kept epoch of the run, or segmentations that
+no model has made (:mod:`ui.review.second_files`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import Dataset
-from core.datasets.layouts.base import natural_key
+from core.datasets.segmentation_files import other_raters
 from core.errors import UserError
 from core.labels import LabelSpace
-from core.paths import data_root
+from core.runs.kept_epochs import kept_epochs
 from core.runs.predictions import Prediction, read_predictions
 from core.runs.store.folder import BEST, CONFIG, LAST, PREVIOUS
+from ui.review import second_files
+from ui.review.second_files import RATER, SecondFiles
 from ui.review.view import CaseList
-from ui.shared import cache, evaluation_job, formatting, jobs
+from ui.shared import cache, evaluation_job, formatting, jobs, uploads
 from ui.shared.cache import Model
 from ui.shared.errors import error_box
-from ui.shared.folders import file_inside
 from ui.shared.paths import runs_root
 from ui.shared.progress import progress
 from ui.shared.state import load_from_url, save_to_url
 from ui.viewer.scenes import Scene
-from ui.viewer.second_prediction import SecondFile, with_second
+from ui.viewer.second_prediction import LAYER, SecondFile, with_second
 
-WITH, FILE = "review_with", "review_with_file"  # session keys
-NONE, OWN_FILE, RATER = "none", "file", "rater:"  # choices; that of a rater ends with the name
+WITH = "review_with"  # session key
+NONE, UPLOADED = "none", "upload"  # choices; that of a rater begins with RATER
+OWN_FILE, OWN_FOLDER = second_files.FILE_PARAMETER, second_files.FOLDER_PARAMETER
+OF_FILES = {
+    OWN_FILE: "a segmentation file",
+    OWN_FOLDER: "a folder of segmentations",
+    UPLOADED: "uploaded segmentations",
+}
 STATES = {BEST: "best checkpoint", LAST: "last checkpoint", PREVIOUS: "checkpoint before the last"}
 
 
@@ -43,17 +52,24 @@ class SecondModel:
     path : Path. Its checkpoint.
     metadata : CheckpointMetadata.
     predictions : dict. Kept predictions by case.
+    title : str. Of the layer in the viewer.
+    view_title : str. Of the view of all cases.
     """
 
     name: str
     path: Path
     metadata: CheckpointMetadata
     predictions: dict[str, Prediction]
+    title: str = LAYER
+    view_title: str = "two models"
+
+
+Second: TypeAlias = SecondModel | SecondFiles
 
 
 def choose_second(
     models: Mapping[str, Model], model: Model, dataset: Dataset, chosen: str, below: DeltaGenerator
-) -> SecondModel | Path | None:
+) -> Second | None:
     """Render the choice of the second prediction, which is part of the address.
 
     Parameters
@@ -61,58 +77,59 @@ def choose_second(
     models : mapping. Models by key.
     model : Model. The model under review.
     dataset : Dataset.
-    chosen : str. The chosen case: each has a segmentation file of its own.
+    chosen : str. The chosen case.
     below : DeltaGenerator. Container for what a choice needs or says.
 
     Returns
     -------
-    SecondModel, Path of a segmentation file or of another rater's label map, or None for no second prediction.
+    SecondModel, SecondFiles, or None for no second prediction.
     """
-    others = {**_checkpoints(model), **{key: m for key, m in models.items() if key != model.key}}
+    of_run, epochs = _checkpoints(model), _epochs(model)
+    others = {**of_run, **epochs, **{key: m for key, m in models.items() if key != model.key}}
     raters = {f"{RATER}{name}": f"reference by {name}" for name in other_raters(dataset)}
-    models_and_raters = {**{key: other.name for key, other in others.items()}, **raters}
-    labels = {NONE: "nothing", **models_and_raters, OWN_FILE: "a segmentation file"}
+    labels = {NONE: "nothing", **{key: other.name for key, other in others.items()}, **raters, **OF_FILES}
     load_from_url(WITH, NONE, labels, "with")
     if st.session_state[WITH] not in labels:  # the model that is now under review
         st.session_state[WITH] = NONE
     key = st.selectbox("Compare with", list(labels), key=WITH, format_func=lambda k: labels.get(k, k), width="stretch")
     save_to_url(WITH, key, "with", NONE)
+    second_files.forget_places(but=key)
     if key == NONE:
-        save_to_url(FILE, "", "file", "")
         return None
-    if key == OWN_FILE:
-        with below:
-            return _choose_file(chosen)
-    save_to_url(FILE, "", "file", "")
-    if key in raters:
-        with below:
-            return file_of_rater(dataset, chosen, key.removeprefix(RATER))
-    other = others[key]
-    try:
-        metadata = cache.checkpoint_metadata(other.path)
-        kept = read_predictions(runs_root(), other.path, dataset.path)
-    except UserError as error:
-        with below:
+    with below:
+        if key == OWN_FILE:
+            return second_files.choose_file(chosen)
+        if key == OWN_FOLDER:
+            return second_files.choose_folder(dataset, chosen)
+        if key == UPLOADED:
+            return second_files.choose_uploads(dataset, chosen)
+        if key in raters:
+            return second_files.of_rater(dataset, chosen, key.removeprefix(RATER))
+        other = others[key]
+        try:
+            metadata = cache.checkpoint_metadata(other.path)
+            kept = read_predictions(runs_root(), other.path, dataset.path)
+        except UserError as error:
             error_box(error)
-        return None
-    return SecondModel(other.name, other.path, metadata, kept)
+            return None
+    title = f"epoch {metadata.progress.get('epoch')}" if key in epochs else LAYER
+    return SecondModel(other.name, other.path, metadata, kept, title)
 
 
-def second_file(second: SecondModel | Path, dataset: Dataset, subject: str) -> SecondFile | None:
+def second_file(second: Second, dataset: Dataset, subject: str) -> SecondFile | None:
     """The label map of a case; ``None`` where there is none yet. Renders whether it is outdated."""
-    if isinstance(second, Path):
-        return SecondFile(second, dataset.labels)
+    if isinstance(second, SecondFiles):
+        file = second.files.get(subject)
+        return None if file is None else SecondFile(file, dataset.labels, second.title)
     if subject in second.predictions:
         kept = second.predictions[subject]
         if kept.stale:
             st.caption(f"The second prediction was made {kept.stale_reason}.")
-        return SecondFile(kept.file, second.metadata.label_space)
+        return SecondFile(kept.file, second.metadata.label_space, second.title)
     return None
 
 
-def with_second_layer(
-    scene: Scene, second: SecondModel | Path, dataset: Dataset, labels: LabelSpace, subject: str
-) -> Scene:
+def with_second_layer(scene: Scene, second: Second, dataset: Dataset, labels: LabelSpace, subject: str) -> Scene:
     """The scene of a case with the second prediction, if there is one; why there is none is rendered."""
     found = second_file(second, dataset, subject)
     if found is None:
@@ -120,7 +137,7 @@ def with_second_layer(
     try:
         with_layer, warnings = with_second(scene, dataset, subject, labels, found)
     except UserError as error:
-        error_box(error, context="The second prediction cannot be shown")
+        error_box(uploads.without_session_folder(str(error)), context="The second prediction cannot be shown")
         return scene
     for warning in warnings:
         st.caption(f"The second prediction: {formatting.plain(warning)}")
@@ -168,30 +185,6 @@ def second_controls(cases: CaseList, second: SecondModel, chosen: str) -> None:
             st.rerun()
 
 
-def other_raters(dataset: Dataset) -> list[str]:
-    """Raters whose label map is not the reference of at least one case, in natural order."""
-    found = {name for s in dataset.subjects for name, file in s.raters.items() if file != s.label}
-    return sorted(found, key=natural_key)
-
-
-def file_of_rater(dataset: Dataset, chosen: str, rater: str) -> Path | None:
-    """The label map of a case by a rater; ``None``, with the reason on the page, where there is no other one."""
-    subject = dataset.subject(chosen)
-    file = subject.raters.get(rater)
-    if file is None:
-        st.caption(f"{formatting.plain(rater)} has drawn no label map of this case.")
-    elif file == subject.label:
-        st.caption(f"The reference of this case is by {formatting.plain(rater)}.")
-        return None
-    else:
-        by = next((name for name, other in subject.raters.items() if other == subject.label), "")
-        st.caption(
-            f"The second prediction in the viewer is the label map by {formatting.plain(rater)}"
-            + (f"; the reference is by {formatting.plain(by)}." if by else ".")
-        )
-    return file
-
-
 def _checkpoints(model: Model) -> dict[str, Model]:
     """The other checkpoints of the run of a model, with their epochs."""
     folder, found = model.path.parent, {}
@@ -210,22 +203,19 @@ def _checkpoints(model: Model) -> dict[str, Model]:
     return found
 
 
-def _choose_file(chosen: str) -> Path | None:
-    """Render the field for the path of a segmentation file of a case."""
-    key = f"{FILE}-{chosen}"
-    load_from_url(key, "", parameter="file")
-    text = st.text_input(
-        "Segmentation file",
-        key=key,
-        placeholder="folder/case.nii.gz",
-        help=f"a path below {data_root()}; label values as in the data set, on the grid of the image",
-    )
-    save_to_url(key, text, "file", "")
-    if not text.strip():
-        st.caption("Type the path of a label map of this case, below the folder of data.")
-        return None
-    try:
-        return file_inside(data_root(), text)
-    except UserError as error:
-        error_box(error)
-        return None
+def _epochs(model: Model) -> dict[str, Model]:
+    """The kept epochs of the run of a model, without the one that is the model itself."""
+    folder, found = model.path.parent, {}
+    if not (folder / CONFIG).is_file():
+        return {}
+    own = _progress(model.path)
+    for epoch in kept_epochs(folder, cache.checkpoint_metadata).epochs:
+        if epoch.checkpoint.name not in STATES and _progress(epoch.checkpoint) != own:
+            key = f"{model.key}@{epoch.checkpoint.stem}"
+            found[key] = Model(key, f"{model.name}, {epoch.name}", epoch.checkpoint)
+    return found
+
+
+def _progress(checkpoint: Path) -> tuple[object, object]:
+    progress = cache.checkpoint_metadata(checkpoint).progress
+    return progress.get("epoch"), progress.get("step")

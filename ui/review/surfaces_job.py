@@ -47,7 +47,7 @@ def surface_urls(
         return None
     regions = [[r.name, r.classes] for r in metadata.regions.regions] if metadata.regions is not None else []
     labels = [dataset.labels.to_json(), metadata.label_space.to_json(), regions]
-    case = CaseOfSurfaces(checkpoint, dataset, prediction, _stamp(dataset, prediction), json.dumps(labels))
+    case = CaseOfSurfaces(checkpoint, dataset, prediction, stamp_of(dataset, prediction), json.dumps(labels))
     urls = [
         volumes.publish_on_request(f"{part}\n{case.name}", make, stop=case.stop)
         for part, make in (("surfaces", case.scene), ("surface picture", case.picture))
@@ -108,7 +108,7 @@ class CaseOfSurfaces:
             While they are made.
         """
         subject, stops = self.prediction.subject, _stops
-        if _stamp(self.dataset, self.prediction) != self.stamp:
+        if stamp_of(self.dataset, self.prediction) != self.stamp:
             raise VolumeError(f"{subject}: its segmentation or its files have changed since; load the page again")
         with _lock:
             job = jobs.observe(self._folder, False)
@@ -142,5 +142,6 @@ class CaseOfSurfaces:
         return cache_root() / "surfaces" / hashes.short_hash(self.name)
 
 
-def _stamp(dataset: Dataset, prediction: Prediction) -> str:
+def stamp_of(dataset: Dataset, prediction: Prediction) -> str:
+    """Text that changes with the files of reference and prediction of a case."""
     return f"{subject_hash(dataset, prediction.subject)} {hashes.files_hash('', [prediction.file])}"

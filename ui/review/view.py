@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from ui.shared.progress import progress
 from ui.shared.query_params import query_params
 from ui.shared.state import CASE, CROSSHAIR, LOOK
 from ui.shared.voxel_size import show_warnings, subject_warning
+from ui.viewer import look
 from ui.viewer.component import SurfaceUrls, Target, ViewerOptions, viewer
 from ui.viewer.scenes import Scene, missing_classes
 from ui.viewer.second_prediction import LAYER as SECOND_PREDICTION
@@ -40,6 +41,7 @@ TOLERANCE_MM = 1.0  # of the surface Dice in the table
 SKELETON_PX = 480
 THICK = 1.5  # times the other sides: a voxel is thick along this axis
 SURFACE_DICE = "Surface Dice"
+STEPPED = "review_stepped"  # session key: the case that was opened as the next or previous one
 SCORE_COLUMNS = ("Dice", SURFACE_DICE, "HD95 (mm)", "ASD (mm)", "Volume (ml)")
 
 
@@ -121,7 +123,7 @@ def case_stepper(subjects: Sequence[str], chosen: str) -> None:
     index = subjects.index(chosen)
 
     def choose(new_index: int) -> None:
-        st.session_state[CASE] = subjects[new_index]
+        st.session_state[CASE] = st.session_state[STEPPED] = subjects[new_index]
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.header(formatting.plain(chosen), anchor=False, width="content")
@@ -319,7 +321,12 @@ def case_viewer(
     key: str = VIEWER,
 ) -> None:
     """The viewer of a key with one plane: truth beside prediction and errors, and what was found out about them; the
-    URL of the page keeps the position of the crosshair and the look of the viewer."""
+    URL of the page keeps the position of the crosshair and the look of the viewer. The next or previous case keeps the
+    position; one that is chosen otherwise is shown where it was seen last. The page runs again where a class has got
+    another colour, which its lists and figures have too."""
+    stepped = st.session_state.get(STEPPED) == subject
+    if not stepped:
+        st.session_state.pop(STEPPED, None)
     options = ViewerOptions(
         rows=_rows(scene),
         plane=sharpest_plane(scene.grid),
@@ -330,16 +337,25 @@ def case_viewer(
         look=query_params.get(LOOK, ""),
         name=subject,
         target=target,
+        position="stay" if stepped else "return",
         place_for=FORM if key == VIEWER else "",
     )
     settled = viewer(scene, key, options, report=True)
     if settled is None:
         return
+    colours = look.class_colours(query_params.get(LOOK, ""))
     query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled.voxel)
     if settled.look:
         query_params[LOOK] = settled.look
     else:
         query_params.pop(LOOK, None)
+    if look.class_colours(settled.look) != colours:
+        st.rerun()
+
+
+def shown_classes(classes: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
+    """``[{"name", "colour"}]`` of classes in the colours of the viewer, which a person may have chosen."""
+    return look.recoloured(classes, query_params.get(LOOK, ""))
 
 
 def _rows(scene: Scene) -> tuple[str, ...]:
@@ -359,10 +375,11 @@ def sharpest_plane(grid: Grid) -> Plane:
 
 
 def parse_crosshair(text: str | None, scene: Scene) -> VoxelIndex | None:
-    """A voxel index of the URL, counted from 1 there; ``None`` if it is invalid or outside of the volume."""
+    """A voxel index of the URL, counted from 1 there, moved into the volume if it is beyond its end, as one of another
+    case may be; ``None`` if it is invalid."""
     try:
         i, j, k = (int(part) - 1 for part in (text or "").split(","))
     except ValueError:
         return None
-    inside = all(0 <= n < size for n, size in zip((i, j, k), scene.grid.shape, strict=True))
-    return (i, j, k) if inside else None
+    ni, nj, nk = scene.grid.shape
+    return (min(i, ni - 1), min(j, nj - 1), min(k, nk - 1)) if min(i, j, k) >= 0 else None

@@ -1,4 +1,5 @@
-"""Views of the Review page: cases of a model (slices, figures over all cases, two models), and files without a run."""
+"""Views of the Review page: cases of a model (slices, figures over all cases, two models or a model and files), and
+files without a run."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ SLICES, FIGURES, MODELS = "slices", "figures", "models"
 OF_MODEL, OF_FILES = "cases", "files"
 SOURCE, SOURCE_PARAMETER = "review_source", "open"  # session key and query parameter
 SOURCE_TITLES = {OF_MODEL: "cases of a model", OF_FILES: "open files"}
-TITLES = {SLICES: "slices", FIGURES: "all cases", MODELS: "two models"}
+TITLES = {SLICES: "slices", FIGURES: "all cases"}
 
 
 def choose_source() -> str:
@@ -32,18 +33,19 @@ def choose_source() -> str:
     return chosen or OF_MODEL
 
 
-def choose_view(two_models: bool) -> str:
+def choose_view(second: str) -> str:
     """Render the choice of the view.
 
     Parameters
     ----------
-    two_models : bool. Whether there is a second model.
+    second : str. Title of the view of the model under review beside what has segmented the same cases; empty without.
     """
-    views = [SLICES, FIGURES, *([MODELS] if two_models else [])]
+    titles = {**TITLES, **({MODELS: second} if second else {})}
+    views = list(titles)
     load_from_url(VIEW, SLICES, views, PARAMETER)
     if st.session_state[VIEW] not in views:
         st.session_state[VIEW] = SLICES
-    chosen = st.segmented_control("View", views, required=True, key=VIEW, format_func=TITLES.__getitem__) or SLICES
+    chosen = st.segmented_control("View", views, required=True, key=VIEW, format_func=titles.__getitem__) or SLICES
     save_to_url(VIEW, chosen, PARAMETER, SLICES)
     return chosen
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from plotly.graph_objects import Figure
 
 from core import runs
 from core.errors import UserError
@@ -53,6 +52,8 @@ def _dice_plot(comparison: Comparison, names: Sequence[str], colour_of: Mapping[
     rows = list(dict.fromkeys(label for _, values in by_run for label in values))
     if not rows:
         return
+    from plotly.graph_objects import Figure  # loaded where there is a figure
+
     st.caption("Dice at the best epoch of each run. Filled: on whole volumes; open: on sub-volumes")
     traces: list[dict[str, Any]] = [
         {

@@ -42,8 +42,9 @@ class DatasetSummary:
     labelled : dict. Parts of their file names by id of the labelled subjects.
     colours : dict. Colour (#rrggbb) by class name.
     ignored : str. Name of the ignore label; empty if there is none.
-    shapes : tuple. Size in voxels of each labelled subject.
-    spacings_mm : tuple. Voxel size in mm of each labelled subject.
+    measured : tuple of str. Ids of the labelled subjects whose headers can be read.
+    shapes : tuple. Size in voxels of each of these.
+    spacings_mm : tuple. Voxel size in mm of each of these.
     synthetic : bool. Whether the data is simulated.
     unoriented : tuple of str. Ids of labelled subjects whose files state no orientation.
     reason : str. Why the folder is read in its layout.
@@ -57,6 +58,7 @@ class DatasetSummary:
     colours: dict[str, str]
     ids: tuple[str, ...]
     labelled: Mapping[str, Mapping[str, str]]
+    measured: tuple[str, ...]
     shapes: tuple[Size3, ...]
     spacings_mm: tuple[SpacingMm, ...]
     synthetic: bool = False
@@ -248,6 +250,7 @@ def _dataset_summary(path: str, stamp: FolderStamp, options: DataOptions) -> Dat
         colours={c.name: c.colour for c in dataset.labels.foreground},
         ids=dataset.ids,
         labelled=dataset.labelled,
+        measured=tuple(geometry.shapes),
         shapes=tuple(geometry.shapes.values()),
         spacings_mm=tuple(geometry.spacings_mm.values()),
         synthetic=dataset.synthetic,
@@ -262,23 +265,29 @@ def _dataset_summary(path: str, stamp: FolderStamp, options: DataOptions) -> Dat
 
 
 def file_errors(
-    choice: str, options: DataOptions, modalities: tuple[str, ...], excluded: tuple[str, ...]
+    choice: str, options: DataOptions, modalities: tuple[str, ...], excluded: tuple[str, ...], state: str = ""
 ) -> list[Finding]:
     """What names and headers of a selected data set say against training on it; nothing for the demo data.
 
     Parameters
     ----------
     modalities, excluded : as in :func:`core.datasets.fitness.judge_files`.
+    state : str. Changes with the files, where that is known; otherwise a change is noticed within a minute.
     """
     if choice == DEMO:
         return []
     path = dataset_path(choice)
-    return _file_errors(str(path), (file_stamp(path), settings_stamp(path)), options, modalities, excluded)
+    return _file_errors(str(path), (file_stamp(path), settings_stamp(path)), options, modalities, excluded, state)
 
 
 @st.cache_data(ttl=60, max_entries=50, show_spinner="Reading headers")
 def _file_errors(
-    path: str, stamp: FolderStamp, options: DataOptions, modalities: tuple[str, ...], excluded: tuple[str, ...]
+    path: str,
+    stamp: FolderStamp,
+    options: DataOptions,
+    modalities: tuple[str, ...],
+    excluded: tuple[str, ...],
+    state: str,
 ) -> list[Finding]:
     return judge_files(open_dataset(path, options=options), modalities, excluded)
 
@@ -293,6 +302,7 @@ def _planned_demo() -> DatasetSummary:
         colours=planned.colours,
         ids=planned.ids,
         labelled=planned.labelled,
+        measured=planned.ids,
         shapes=planned.shapes,
         spacings_mm=planned.spacings_mm,
         synthetic=True,

@@ -7,6 +7,7 @@ Until those of the present settings are there, the earlier ones are shown as suc
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +16,10 @@ from typing import Any
 
 import streamlit as st
 
-from core.config import TrainConfig
+from core.config import DataConfig, TrainConfig
 from core.datasets import Dataset
+from core.datasets.ct_modalities import examined_subjects
+from core.datasets.prepared_cache import reading_of
 from core.errors import UserError
 from core.processes import JsonLinesChild
 from core.training.plan import TrainingPlan
@@ -64,7 +67,9 @@ def offer_augmentation() -> bool:
     )
 
 
-def render(dataset: Dataset, subjects: Sequence[str], plan: TrainingPlan) -> AugmentationPreview:
+def render(
+    dataset: Dataset, subjects: Sequence[str], plan: TrainingPlan, unoriented: Sequence[str] = ()
+) -> AugmentationPreview:
     """Render the controls, and the pictures as far as they are known.
 
     Parameters
@@ -72,6 +77,7 @@ def render(dataset: Dataset, subjects: Sequence[str], plan: TrainingPlan) -> Aug
     dataset : Dataset.
     subjects : sequence of str. Training subjects.
     plan : TrainingPlan. Of the settings; the size of a sub-volume and the voxel size are resolved.
+    unoriented : sequence of str. Subjects of the run whose files state no orientation.
     """
     if st.session_state.get(SUBJECT) not in subjects:
         st.session_state[SUBJECT] = subjects[0]
@@ -94,6 +100,8 @@ def render(dataset: Dataset, subjects: Sequence[str], plan: TrainingPlan) -> Aug
             on_click=_next_seed,
             help="Another place and other random changes; without a click both stay as they are.",
         )
+    data = plan.config.data
+    examined = examined_subjects(dataset, subjects, data.modalities or dataset.modalities)
     question = {
         "data": str(dataset.path),
         "subject": subject,
@@ -102,7 +110,9 @@ def render(dataset: Dataset, subjects: Sequence[str], plan: TrainingPlan) -> Aug
         "seed": seed,
         "versions": VERSIONS,
         "plane": plane or PLANES[0],
-        "stamp": files_hash("", dataset.subject(subject).files),
+        "examined": list(examined),
+        "unoriented": list(unoriented),
+        "stamp": _stamp(dataset, [subject, *examined], data),
     }
     status, place = st.empty(), st.empty()
     inspector = _inspector(cache_root() / FOLDER)
@@ -150,6 +160,15 @@ def render(dataset: Dataset, subjects: Sequence[str], plan: TrainingPlan) -> Aug
     return AugmentationPreview(complete)
 
 
+def _stamp(dataset: Dataset, subjects: Sequence[str], data: DataConfig) -> str:
+    """Changes with the files of subjects, and with how they are read and their classes are shown."""
+    records = [dataset.subject(id) for id in dict.fromkeys(subjects)]
+    modalities = data.modalities or dataset.modalities
+    reading = [reading_of(dataset, record, modalities, data.classes) for record in records]
+    prefix = json.dumps([reading, dataset.labels.to_json()])
+    return files_hash(prefix, [file for record in records for file in record.files])
+
+
 def _decisive(config: TrainConfig) -> TrainConfig:
     """The settings that decide what is shown; the others are those of the default."""
     return TrainConfig(data=config.data, augment=config.augment).with_values(
@@ -168,8 +187,8 @@ def _next_seed() -> None:
 def _described(answer: dict[str, Any]) -> str:
     """The sub-volume in words; while pictures are made, the line says so instead, and the pictures stay in place."""
     size, start = formatting.size(answer["size"]), ", ".join(str(n + 1) for n in answer["start"])
-    spacing = formatting.size(answer["spacing_mm"])
-    return f"Middle slice of a sub-volume of {size} voxels of {spacing} mm, which begins at voxel {start}"
+    spacing, shape = formatting.size(answer["spacing_mm"]), formatting.size(answer["shape"])
+    return f"Middle slice of a sub-volume of {size} voxels of {spacing} mm, which begins at voxel {start} of {shape}"
 
 
 def _show(answer: dict[str, Any], labels: bool) -> None:
@@ -180,6 +199,7 @@ def _show(answer: dict[str, Any], labels: bool) -> None:
         with st.grid("auto", min_column_width=MIN_WIDTH, gap="small") as grid:
             for number, version in enumerate(answer["versions"]):
                 title = "as it is" if number == 0 else ", ".join(version["changes"]) or "unchanged"
+                title += f", indicator {version['indicator'][modality]}" if version["indicator"] else ""
                 kind = "Plain sub-volume" if number == 0 else f"Augmented version {number}"
                 with grid.cell():
                     st.image(
@@ -189,7 +209,7 @@ def _show(answer: dict[str, Any], labels: bool) -> None:
                         alt=f"{kind}, {name}: {title}" + (", with labels" if labels else ""),
                     )
     if labels:
-        legend({c["name"]: c["colour"] for c in answer["classes"]})
+        legend({c["name"]: c["colour"] for c in answer["classes"]}, answer["ignored"])
     for remark in answer["remarks"]:
         st.caption(formatting.plain(formatting.sentence(remark)))
 

@@ -34,7 +34,7 @@ PROGRAM_BYTES = 5e8  # Python and torch without data, measured in a small run on
 
 
 def forecast(config: TrainConfig, summary: DatasetSummary, device: str) -> TrainingPlan:
-    """The plan of a training.
+    """The plan of a training, from the subjects that it trains and validates on.
 
     Parameters
     ----------
@@ -50,15 +50,30 @@ def forecast(config: TrainConfig, summary: DatasetSummary, device: str) -> Train
     classes = (BACKGROUND, *(config.data.classes or summary.classes))
     regions = region_space(summary.regions, summary.region_order, classes)
     targets = resolve_targets(config.data.targets, config.loss.loss, regions)
+    trained_on = _trained_on(config, summary)
+    geometry = zip(summary.measured, summary.shapes, summary.spacings_mm, strict=True)
+    of_run = [(shape, spacing_mm) for id, shape, spacing_mm in geometry if id in trained_on]
     learned = regions.names if regions is not None and targets == "regions" else classes
     return make_plan(
         config.with_values({"targets": targets}),
-        shapes=summary.shapes,
-        spacings_mm=summary.spacings_mm,
+        shapes=[shape for shape, _ in of_run] or summary.shapes,
+        spacings_mm=[spacing_mm for _, spacing_mm in of_run] or summary.spacings_mm,
         modalities=len(config.data.modalities or summary.modalities),
         classes=len(learned),
         device=device,
     )
+
+
+def unoriented_subjects(config: TrainConfig, summary: DatasetSummary) -> list[str]:
+    """The subjects of a training whose files state no orientation."""
+    trained_on = _trained_on(config, summary)
+    return [id for id in summary.unoriented if id in trained_on]
+
+
+def _trained_on(config: TrainConfig, summary: DatasetSummary) -> set[str]:
+    """The subjects that are trained or validated on."""
+    split = split_subjects(summary.labelled, config.split)
+    return {*split.train, *split.val}
 
 
 @dataclass(frozen=True)
@@ -161,7 +176,7 @@ def _left_and_right(config: TrainConfig, summary: DatasetSummary) -> list[tuple[
     all_classes = (BACKGROUND, *summary.classes)
     classes = (BACKGROUND, *(config.data.classes or summary.classes))
     sides = find_sides(classes, all_classes, given=config.augment.stated_pairs)
-    mirroring = resolve_mirroring(config.augment, sides, summary.unoriented)
+    mirroring = resolve_mirroring(config.augment, sides, unoriented_subjects(config, summary))
     confirmed = ", if the label maps confirm it" if mirroring.pairs and config.augment.lateral == "auto" else ""
     return [("Left and right", formatting.sentence(mirroring.reason + confirmed))] if mirroring.reason else []
 

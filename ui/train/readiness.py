@@ -13,7 +13,7 @@ from core.datasets.findings import Finding
 from core.datasets.fitness import judge_split
 from core.datasets.splits import split_subjects
 from core.errors import UserError
-from ui.shared import cache, formatting
+from ui.shared import cache, formatting, hashes
 from ui.shared.cache import DatasetSummary
 
 MAX_SHOWN = 3  # errors with their text
@@ -65,17 +65,19 @@ def _text(finding: Finding) -> str:
 def _findings(
     choice: str, config: TrainConfig, summary: DatasetSummary, report: Mapping[str, Any] | None
 ) -> list[Finding]:
-    """Errors of the subjects that are not held out as test subjects, and warnings about the split."""
+    """Errors of the files that training reads, and warnings about the split."""
+    modalities, held_out = config.data.modalities, config.split.test_subjects
     if report is None:
         st.caption("The voxels are not checked yet: the Data page does it, and training before its first step.")
-        return cache.file_errors(
-            choice, DataOptions.from_config(config.data), config.data.modalities, config.split.test_subjects
-        )
-    errors = [
-        Finding(**f)
-        for f in report["findings"]
-        if f["severity"] == "error" and f["subject"] not in config.split.test_subjects
-    ]
+        return cache.file_errors(choice, DataOptions.of_own_data(config.data), modalities, held_out)
+    errors = [Finding(**f) for f in report["findings"] if f["severity"] == "error" and f["subject"] not in held_out]
+    if modalities and set(modalities) < set(summary.modalities):
+        # The report is on all modalities: what concerns others too is judged again by names and headers of these.
+        state = hashes.short_hash(repr(errors))
+        found = cache.file_errors(choice, DataOptions.of_own_data(config.data), modalities, held_out, state)
+        known = {(f.subject, f.message) for f in found}
+        of_these = (f for f in errors if set(f.modalities) <= set(modalities))
+        errors = found + [f for f in of_these if (f.subject, f.message) not in known]
     try:
         split = split_subjects(summary.labelled, config.split)
     except UserError:

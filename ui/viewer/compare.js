@@ -32,7 +32,7 @@ class Compare {
 
   // What is shown where, in words.
   get title() {
-    const { compare, blinked } = this.viewer.settings, [first, second] = this.pair.map(layerTitle);
+    const { compare, blinked } = this.viewer.settings, [first, second] = this.pair.map((name) => this.viewer.titleOf(name));
     if (compare === "blink") return blinked ? second : first;
     return compare === "swipe" ? `${first} left, ${second} right` : `${first} and ${second} in turn`;
   }
@@ -108,7 +108,7 @@ class Compare {
     const { viewer } = this, control = element("span", "labelled");
     control.append("Compare by", switchGroup("Compare by", COMPARE_MODES, () => viewer.settings.compare, (mode) => this.choose(mode)));
     if (viewer.second.isThere) {
-      const pairs = Object.entries(COMPARED_PAIRS).map(([pair, names]) => [pair, names.map(layerTitle).join(" and ")]);
+      const pairs = Object.entries(COMPARED_PAIRS).map(([pair, names]) => [pair, names.map((name) => viewer.titleOf(name)).join(" and ")]);
       control.append(switchGroup("Compared", pairs, () => viewer.settings.comparedPair ?? "reference", (pair) => { viewer.settings.comparedPair = pair; this.changed(); }));
     }
     return control;

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -30,8 +30,12 @@ SCRIPTS = (
     "volume.js",
     "stream.js",
     "pane.js",
+    "windows.js",
     "window_panel.js",
+    "modalities.js",
     "toolbar.js",
+    "remembered.js",
+    "class_menu.js",
     "legend.js",
     "readout.js",
     "strip.js",
@@ -41,7 +45,6 @@ SCRIPTS = (
     "compare.js",
     "cine.js",
     "tools.js",
-    "remembered.js",
     "look.js",
     "thumbnail.js",
     "findings.js",
@@ -120,6 +123,9 @@ class ViewerOptions:
     crosshair : bool. Whether the crosshair is shown at first.
     name : str. Beginning of the file name of a saved picture.
     target : Target, optional. Where the crosshair is moved to, once.
+    position : str. Where the crosshair is when another image is shown: "start", where it was in this image, else at
+        ``start``; "return", where it was in this image, else where it was put in the image before; "stay", where it
+        was put in the image before. It is moved into a smaller grid.
     place_for : str. Key of a container of the page whose controls depend on the crosshair: when one of them is used,
         its position is reported even if it was not moved.
     """
@@ -136,6 +142,7 @@ class ViewerOptions:
     crosshair: bool = True
     name: str = "segmentarium"
     target: Target | None = None
+    position: Literal["start", "return", "stay"] = "start"
     place_for: str = ""
 
 
@@ -174,9 +181,11 @@ def viewer(scene: Scene, key: str, options: ViewerOptions | None = None, *, repo
         "image": scene.image,
         "intensities": scene.intensities,
         "layers": dict(scene.layers),
+        "titles": dict(scene.titles),
         "heat": [asdict(layer) for layer in scene.heat],
         "epochs": [asdict(layer) for layer in scene.epochs],
         "streamed": scene.streamed,
+        "changes": scene.changes,
         "classes": [dict(c) for c in scene.classes],
         "ignore": dict(scene.ignore) if scene.ignore is not None else None,
         "rows": list(options.rows),
@@ -191,6 +200,7 @@ def viewer(scene: Scene, key: str, options: ViewerOptions | None = None, *, repo
         "name": options.name,
         "look": options.look,
         "target": asdict(options.target) if options.target is not None else None,
+        "position": options.position,
         "reportSettled": report,
         "placeFor": options.place_for,
     }

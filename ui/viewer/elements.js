@@ -59,6 +59,15 @@ function numberInput(title, change) {
   return input;
 }
 
+function colourInput(title, change) {
+  const input = element("input", "colour");
+  input.type = "color";
+  input.setAttribute("aria-label", title);
+  input.title = title;
+  input.addEventListener("input", () => change(input.value));
+  return input;
+}
+
 function checkbox(title, checked, change) {
   const label = element("label"), input = element("input");
   input.type = "checkbox";

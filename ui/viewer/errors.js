@@ -33,6 +33,16 @@ function countPairs(truth, prediction) {
   return counts;
 }
 
+// Pairs of different classes that occur: [truth, prediction, voxels].
+function confusedPairs(layers, classes) {
+  const counts = countPairs(layers.truth, layers.prediction), all = [];
+  for (let t = 0; t <= classes; t++) for (let p = 0; p <= classes; p++) {
+    const voxels = counts[pairOf(t, p)];
+    if (t !== p && voxels) all.push([t, p, voxels]);
+  }
+  return all;
+}
+
 function voxelMillilitres(grid) {
   const axes = grid.affine?.slice(0, 3).map((row) => row.slice(0, 3));
   if (!axes) return (grid.spacing_mm[0] * grid.spacing_mm[1] * grid.spacing_mm[2]) / 1000;
@@ -62,7 +72,9 @@ class ErrorLayer {
 
   // Colours of all pairs of classes, from the settings.
   update() {
-    const { classes, settings, shownClasses } = this.viewer, s = settings, opaque = s.overlayHidden ? 0 : Math.min(1, 0.35 + s.opacity);
+    const { classes, settings, shownClasses } = this.viewer, s = settings;
+    if (s.onlyPair && !this.pairNames.has(s.onlyPair)) s.onlyPair = null; // of the classes of another model
+    const opaque = s.overlayHidden ? 0 : Math.min(1, 0.35 + s.opacity);
     const correct = rgba(CORRECT_COLOUR, s.overlayHidden || s.onlyPair ? 0 : s.opacity * 0.3), kinds = ERROR_KINDS.map((kind) => rgba(kind.colour, opaque));
     const byClass = [NEUTRAL_COLOUR, ...classes.map((c) => c.colour)].map((colour) => rgba(colour, opaque));
     this.colours = new Uint32Array(PAIRS);
@@ -72,18 +84,15 @@ class ErrorLayer {
     }
   }
 
-  // Pairs of classes with their volume, the largest first; of all voxels, so of no image that is streamed.
+  // Pairs of classes with their volume, the largest first. They are counted in all voxels: here, or, for an image that is
+  // streamed, with the findings; none before these are there.
   get pairs() {
-    const { scene, grid, classes } = this.viewer;
-    if (scene.streamed) return [];
-    if (this.counted !== scene) {
-      const counts = countPairs(scene.layers.truth, scene.layers.prediction), one = voxelMillilitres(grid), all = [];
-      for (let t = 0; t <= classes.length; t++) for (let p = 0; p <= classes.length; p++) {
-        const voxels = counts[pairOf(t, p)];
-        if (t !== p && voxels) all.push({ truth: t, prediction: p, volume: voxels * one });
-      }
-      this.counted = scene;
-      this.found = all.sort((a, b) => b.volume - a.volume);
+    const { scene, grid, classes, findings } = this.viewer, source = scene.streamed ? findings.data : scene;
+    if (!source) return [];
+    if (this.counted !== source) {
+      const found = scene.streamed ? source.confused : confusedPairs(scene.layers, classes.length), one = voxelMillilitres(grid);
+      this.counted = source;
+      this.found = found.map(([truth, prediction, voxels]) => ({ truth, prediction, volume: voxels * one })).sort((a, b) => b.volume - a.volume);
     }
     return this.found;
   }
@@ -93,6 +102,12 @@ class ErrorLayer {
     const { viewer } = this, kind = errorKind(truth, prediction);
     if (kind < 2) return `${ERROR_KINDS[kind].name}, ${viewer.nameOf(truth || prediction)}`;
     return `${viewer.nameOf(truth)} taken for ${viewer.nameOf(prediction)}`;
+  }
+
+  // Names of all pairs of different classes.
+  get pairNames() {
+    const indices = [0, ...this.viewer.classes.map((_, n) => n + 1)];
+    return new Set(indices.flatMap((t) => indices.filter((p) => p !== t).map((p) => this.pairName(t, p))));
   }
 
   // What is wrong at a voxel, in words.
@@ -128,7 +143,9 @@ class ErrorLegend {
     this.list.setAttribute("role", "group");
     this.list.setAttribute("aria-label", "Which class was taken for which");
     this.colouring = element("span", "labelled");
-    this.pairs = new Menu("Classes of errors", this.colouring, this.list).root;
+    this.only = element("span", "labelled");
+    this.menu = new Menu("Classes of errors", this.colouring, this.only, this.list);
+    this.pairs = this.menu.root;
     this.pairs.classList.add("pairs");
     this.root.append(this.kinds, this.pairs);
   }
@@ -137,12 +154,15 @@ class ErrorLegend {
     const v = this.viewer;
     this.root.hidden = !["errors", SECOND_ERRORS, EPOCH_ERRORS].some((row) => v.rows.includes(row));
     if (this.root.hidden) return;
+    const buttons = () => [...this.menu.panel.querySelectorAll("button")], focused = buttons().findIndex((b) => b.matches(":focus"));
     v.fill(this.kinds, ...ERROR_KINDS.map((kind) => this.chip(kind)));
     this.pairs.hidden = !v.errors.pairs.length;
     const group = switchGroup("Errors in the colours of", ERROR_COLOURINGS, () => v.settings.errorColouring, (by) => { v.set("errorColouring", by); this.build(); });
     group.refresh();
     v.fill(this.colouring, text("span", "Colours by"), group);
+    v.fill(this.only, text("span", "Show only"), this.onlyKinds());
     this.list.replaceChildren(...this.pairRows());
+    if (focused >= 0) buttons()[focused]?.focus();
   }
 
   // Whether volumes are shown: they are those of the first prediction.
@@ -150,23 +170,22 @@ class ErrorLegend {
     return this.viewer.errors.pairs.length > 0 && ![SECOND_ERRORS, EPOCH_ERRORS].some((row) => this.viewer.rows.includes(row));
   }
 
-  // A kind of errors: a click hides or shows it, Alt and a click shows only this kind.
+  // A kind of errors: a click hides or shows it, Alt and a click or Enter shows only this kind.
   chip({ name, colour, help }) {
-    const v = this.viewer, { hiddenErrors } = v.settings;
-    const b = button(name, (event) => {
-      const others = ERROR_KINDS.map((kind) => kind.name).filter((other) => other !== name);
-      if (event.altKey) {
-        const onlyVisible = !hiddenErrors.has(name) && others.every((other) => hiddenErrors.has(other));
-        hiddenErrors.clear();
-        if (!onlyVisible) others.forEach((other) => hiddenErrors.add(other));
-      } else if (!hiddenErrors.delete(name)) hiddenErrors.add(name);
-      this.changed();
-    });
+    const v = this.viewer, b = chip(name, ERROR_KINDS.map((kind) => kind.name), v.settings.hiddenErrors, () => this.changed());
     if (v.settings.errorColouring === "kind") b.prepend(swatch(colour));
     if (this.hasVolumes) b.append(text("span", this.volumeOf(name), "amount"));
-    b.title = `${help}; show or hide; Alt and a click: show only this`;
-    b.setAttribute("aria-pressed", String(!hiddenErrors.has(name)));
+    b.title = `${help}; ${CHIP_HELP}`;
     return b;
+  }
+
+  // Shows one kind of errors, or all again.
+  onlyKinds() {
+    const { hiddenErrors } = this.viewer.settings, names = ERROR_KINDS.map(({ name }) => name);
+    const shown = () => names.find((name) => isOnlyShown(hiddenErrors, names, name));
+    const group = switchGroup("Show only errors of the kind", names.map((name) => [name, name]), shown, (name) => { showOnly(hiddenErrors, names, name); this.changed(); });
+    group.refresh();
+    return group;
   }
 
   // Volume of a kind, of the classes that are shown.

@@ -31,6 +31,7 @@ class Findings {
     window.removeEventListener("keydown", this.key);
     this.observer.disconnect();
     clearTimeout(this.timer);
+    this.forgetPictures();
     this.url = "";
   }
 
@@ -41,7 +42,7 @@ class Findings {
     Object.assign(this, { url, data: null, place: null, tab: "errors", list: [] });
     this.root.hidden = !url;
     this.cards.replaceChildren();
-    this.shown.clear();
+    this.forgetPictures();
     if (!url) return;
     this.fillBar(this.bar);
     this.status.textContent = "Looking for errors";
@@ -54,6 +55,8 @@ class Findings {
       if (url !== this.url) return;
       this.data = data;
       this.build();
+      if (this.viewer.scene.streamed) this.viewer.legend.errors.build(); // it has volumes now
+      this.viewer.requestRender();
     } catch (error) {
       if (url !== this.url) return;
       this.status.textContent = error instanceof TypeError ? "The server does not answer." : error.message;
@@ -115,7 +118,7 @@ class Findings {
     this.place = again < 0 ? null : again;
     this.status.textContent = words.join(" · ");
     this.observer.disconnect();
-    this.shown.clear();
+    this.forgetPictures();
     const cards = list.map((finding, n) => this.card(finding, n));
     this.fillBar(this.bar, ...parts);
     this.fillCards(this.cards, ...(cards.length ? cards : [text("span", onErrors ? "Nothing to list: no error is deeper than one voxel, or the legend hides it." : `No lesion is ${this.kind}.`, "none")]));
@@ -196,12 +199,19 @@ class Findings {
   seen(entries) {
     for (const { target, isIntersecting } of entries) {
       const canvas = target.querySelector("canvas"), finding = this.list[Number(target.dataset.number)];
-      if (!isIntersecting) this.shown.delete(canvas);
-      else if (finding && !this.shown.has(canvas)) {
+      if (!isIntersecting) {
+        this.shown.delete(canvas);
+        this.thumbnails.forget(canvas);
+      } else if (finding && !this.shown.has(canvas)) {
         this.shown.set(canvas, finding);
         this.picture(canvas, finding);
       }
     }
+  }
+
+  forgetPictures() {
+    for (const canvas of this.shown.keys()) this.thumbnails.forget(canvas);
+    this.shown.clear();
   }
 
   picture(canvas, finding) {
@@ -210,7 +220,7 @@ class Findings {
 
   // After a change of plane, window or modality the cards in view get new pictures.
   render() {
-    const { active, revision } = this.viewer, now = `${active} ${revision}`;
+    const { active, revision, arrivals } = this.viewer, now = `${active} ${revision - arrivals}`;
     if (!this.data || now === this.pictured) return;
     const first = this.pictured === undefined;
     this.pictured = now;

@@ -13,6 +13,7 @@ class Interaction {
 
   crosshairMoved() {
     crosshairs.set(this.data.image, [...this.voxel]);
+    this.placed = [...this.voxel];
     this.tools.follow();
     this.requestRender();
     this.changed();
@@ -82,7 +83,8 @@ class Interaction {
       if (event.pointerType === "touch") return this.touch.down(event, pane);
       const measures = this.settings.tool !== "crosshair", left = this.compare.grips(pane, event) ? "swipe" : measures ? "measure" : "crosshair";
       const kind = event.button === 2 ? "window" : event.button === 1 || event.shiftKey ? "pan" : left;
-      this.drag = { pane, kind, x: event.clientX, y: event.clientY, window: this.window, focus: [...this.focus] };
+      const channel = this.channelOf(pane.row);
+      this.drag = { pane, kind, channel, x: event.clientX, y: event.clientY, window: this.windows.of(channel), focus: [...this.focus] };
       if (kind === "crosshair") this.moveCrosshair(pane, event);
       else if (kind === "measure") this.tools.start(pane, event);
       else this.requestRender();
@@ -97,9 +99,9 @@ class Interaction {
       else if (drag.kind === "measure") this.tools.move(drag.pane, event);
       else if (drag.kind === "swipe") this.compare.drag(drag.pane, event);
       else {
-        const { low, high } = this.data.channels[this.settings.channel], span = high - low, [a, b] = drag.window;
+        const { low, high } = this.data.channels[drag.channel], span = high - low, [a, b] = drag.window;
         const width = Math.max(span / 1000, (b - a) * Math.exp(dx / 200)), level = (a + b) / 2 + (dy / 400) * (b - a);
-        this.setWindow([level - width / 2, level + width / 2]);
+        this.windows.choose(drag.channel, { limits: [level - width / 2, level + width / 2] });
       }
     });
     for (const end of ["pointerup", "pointercancel"]) {
@@ -209,7 +211,7 @@ class Interaction {
       f: () => this.set("style", "fill"), o: () => this.set("style", "outline"), b: () => this.set("style", "both"),
       h: () => this.toggleOverlay(),
       x: () => this.set("crosshair", !this.settings.crosshair),
-      m: () => this.setChannel((this.settings.channel + 1) % this.data.channels.length),
+      m: () => (event.shiftKey ? this.toggleModalities() : this.setChannel((this.settings.channel + 1) % this.data.channels.length)),
       s: () => this.toggleFull(),
       t: () => this.compare.blink(),
       3: () => this.surfaces.toggle(),

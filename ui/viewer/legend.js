@@ -1,7 +1,37 @@
-// Legend: a click on a class hides or shows it, Alt and a click shows only this class. Errors have a legend of their
-// own, heat layers a colour bar. The menu of the overlay has its style and opacity.
+// Legend: a click on a class hides or shows it, Alt and a click or Enter shows only this class. Errors have a legend of
+// their own, heat layers a colour bar. The menu of the overlay has its style and opacity.
 
-const STYLES = ["fill", "outline", "both"];
+const STYLES = ["fill", "outline", "both"], CHIP_HELP = "show or hide; Alt and a click or Enter: show only this";
+
+// Hide all names but one; if it is the only one that is shown, show all.
+function showOnly(hidden, names, name) {
+  const isOnly = isOnlyShown(hidden, names, name);
+  hidden.clear();
+  if (!isOnly) for (const other of names) if (other !== name) hidden.add(other);
+}
+
+function isOnlyShown(hidden, names, name) {
+  return names.length > 1 && names.every((other) => hidden.has(other) === (other !== name));
+}
+
+// A chip of a legend. A click hides or shows a name, Alt and a click or Enter shows only this one of all names.
+function chip(name, names, hidden, changed) {
+  const act = (only) => {
+    if (only) showOnly(hidden, names, name);
+    else if (!hidden.delete(name)) hidden.add(name);
+    changed();
+  };
+  const made = button(name, (event) => act(event.altKey));
+  made.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    act(true);
+  });
+  made.setAttribute("aria-pressed", String(!hidden.has(name)));
+  made.setAttribute("aria-keyshortcuts", "Alt+Enter");
+  return made;
+}
 
 class Legend {
   constructor(viewer) {
@@ -13,28 +43,25 @@ class Legend {
     this.root.hidden = true; // until there is a volume
     this.errors = new ErrorLegend(viewer);
     this.compare = element("div", "compare");
-    this.root.append(this.compare, this.classes, viewer.maps.root, this.errors.root, viewer.second.root, viewer.epochs.root);
+    this.menu = new ClassMenu(viewer);
+    this.swatches = new Map(); // by name of the class
+    this.root.append(this.compare, this.classes, this.menu.root, viewer.maps.root, this.errors.root, viewer.second.root, viewer.epochs.root);
   }
 
   build() {
     const v = this.viewer, { hidden } = v.settings, shown = v.ignore ? [...v.classes, v.ignore] : v.classes;
     this.root.hidden = !Object.keys(v.scene.layers).length && !v.data.heat.length;
     if (this.root.hidden) return;
+    const names = shown.map((c) => c.name);
+    this.swatches.clear();
     const chips = shown.map((c) => {
-      const b = button(c.name, (event) => {
-        if (event.altKey) {
-          const onlyVisible = shown.every((other) => hidden.has(other.name) === (other !== c));
-          hidden.clear();
-          if (!onlyVisible) for (const other of shown) if (other !== c) hidden.add(other.name);
-        } else if (!hidden.delete(c.name)) hidden.add(c.name);
-        v.updateColours();
-        this.build();
-      });
-      b.prepend(swatch(c.colour, c === v.ignore));
-      b.title = (c === v.ignore ? "left out of training and scores; " : "") + "show or hide; Alt and a click: show only this";
-      b.setAttribute("aria-pressed", String(!hidden.has(c.name)));
+      const b = chip(c.name, names, hidden, () => this.changed()), mark = swatch(c.colour, c === v.ignore);
+      if (c !== v.ignore) this.swatches.set(c.name, mark);
+      b.prepend(mark);
+      b.title = (c === v.ignore ? "left out of training and scores; " : "") + CHIP_HELP;
       return b;
     });
+    this.menu.build(shown);
     v.fill(this.compare, ...(v.rows.includes(COMPARE) ? [v.compare.control()] : []));
     v.fill(this.classes, ...chips);
     this.errors.build();
@@ -43,8 +70,15 @@ class Legend {
     this.refresh();
   }
 
+  // Other classes are hidden.
+  changed() {
+    this.viewer.updateColours();
+    this.build();
+  }
+
   refresh() {
     this.viewer.maps.refresh();
+    for (const { name, colour } of this.viewer.classes ?? []) if (this.swatches.has(name)) this.swatches.get(name).style.background = colour;
     for (const group of this.compare.querySelectorAll("[role=group]")) group.refresh();
   }
 }

@@ -81,16 +81,16 @@ class Pane {
     context.fillRect(0, 0, this.base.width, this.base.height);
     context.setTransform(r, 0, 0, r, 0, 0);
     const width = view.width * at.sx, height = view.height * at.sy;
-    const image = v.scene.image(v.settings.channel, view, slice);
+    const image = v.scene.image(v.channelOf(this.row), view, slice);
     this.waiting = !image;
     if (!image) return this.renderText(context, at);
-    fillPixels(this.image, layout, (pixels) => paintImage(pixels, image.values, image.layout, v.grey));
+    fillPixels(this.image, layout, (pixels) => paintImage(pixels, image.values, image.layout, v.windows.table(v.channelOf(this.row))));
     context.imageSmoothingEnabled = v.settings.smooth;
     context.drawImage(this.image, at.x, at.y, width, height);
     if (v.scene.heat.has(this.row)) this.renderHeat(context, at, layout, width, height);
     else if (this.row === COMPARE) v.compare.render(this, context, at, layout, width, height);
     else if (this.row === CHANGES) this.renderChanges(context, at, layout, width, height);
-    else if (this.row !== "image") this.renderOverlay(context, at, layout, width, height, this.row);
+    else if (!v.isImage(this.row)) this.renderOverlay(context, at, layout, width, height, this.row);
     this.renderText(context, at);
   }
 
@@ -204,8 +204,9 @@ class Pane {
     write(letters.top, w / 2, 10, "center", 700);
     write(letters.bottom, w / 2, h - 10, "center", 700);
     write(`${v.voxel[view.axis] + 1} / ${view.slices}`, w - 6, h - 10, "right");
-    const [low, high] = v.window;
-    write(`${short(low)} to ${short(high)}`, 6, h - 10, "left");
+    const [low, high] = v.windows.of(v.channelOf(this.row));
+    this.canvas.dataset.window = `${short(low)} to ${short(high)}`;
+    write(this.canvas.dataset.window, 6, h - 10, "left");
     [this.plane, ...v.titleLines(this.row)].forEach((line, n) => write(shortened(context, line, w / 2 - 18), 6, 10 + n * LINE, "left", n ? 500 : 700));
     if (v.grid.tilt) write(v.grid.tilt, w - 6, 10, "right");
     if (v.settings.scaleBar) this.renderScaleBar(context, at, write);

@@ -45,7 +45,7 @@ function composePicture(viewer) {
 function legendOf(viewer) {
   const { rows, settings, classes, ignore, scene } = viewer;
   if (settings.overlayHidden) return [];
-  const layers = rows.some((row) => row !== "image" && !scene.heat.has(row)), named = ignore ? [...classes, ignore] : classes;
+  const layers = rows.some((row) => !viewer.isImage(row) && !scene.heat.has(row)), named = ignore ? [...classes, ignore] : classes;
   const marks = [
     ...(layers ? named.filter((c) => !settings.hidden.has(c.name)) : []),
     ...(rows.includes("errors") || rows.includes(SECOND_ERRORS) ? viewer.errors.marks : []),

@@ -88,7 +88,7 @@ class Readout {
     v.askIntensities();
     for (const name of Object.keys(v.scene.layers)) {
       const index = v.scene.layerAt(name, voxel);
-      parts.push([layerTitle(name), index === undefined ? "…" : v.nameOf(index)]);
+      parts.push([v.titleOf(name), index === undefined ? "…" : v.nameOf(index)]);
     }
     if (v.rows.includes(CHANGES)) parts.push([CHANGES, v.second.describe(comparedLayers(CHANGES).map((name) => v.scene.layerAt(name, voxel)))]);
     if (v.epochs.isShown) {

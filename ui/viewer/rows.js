@@ -5,24 +5,55 @@ class Rows extends Interaction {
   // Rows that can be shown, in their order.
   get possibleRows() {
     const errors = this.hasErrors ? ["errors", ...this.second.rows, COMPARE] : [];
-    return ["image", ...Object.keys(this.scene.layers), ...errors, ...this.epochs.rows, ...this.scene.heat.layers.keys()];
+    return ["image", ...this.modalityRows, ...Object.keys(this.scene.layers), ...errors, ...this.epochs.rows, ...this.scene.heat.layers.keys()];
+  }
+
+  // Rows of single modalities.
+  get modalityRows() {
+    const { channels } = this.data;
+    return channels.length > 1 ? channels.map(modalityRow) : [];
+  }
+
+  // Whether a row shows the image only.
+  isImage(row) {
+    return row === "image" || this.modalityRows.includes(row);
+  }
+
+  // Number of the modality that a row shows.
+  channelOf(row) {
+    const number = this.modalityRows.indexOf(row);
+    return number < 0 ? this.settings.channel : number;
+  }
+
+  // Numbers of the modalities that are shown.
+  get shownChannels() {
+    return [...new Set(this.rows.map((row) => this.channelOf(row)))].sort((a, b) => a - b);
+  }
+
+  // Show all modalities at the same time, each without overlay; if they are shown, only the chosen one.
+  toggleModalities() {
+    const { modalityRows, rows, settings } = this, others = rows.filter((row) => !modalityRows.includes(row));
+    const further = modalityRows.filter((_, number) => !rows.includes("image") || number !== settings.channel);
+    if (further.some((row) => !rows.includes(row))) this.setRows([...others, ...further]);
+    else if (further.length) this.setRows(others.length ? others : ["image"]);
   }
 
   toggleRow(row) {
-    const order = this.possibleRows, now = this.rows;
-    const next = now.includes(row) ? now.filter((r) => r !== row) : [...now, row];
-    if (!next.length) return;
-    this.rows = this.chosen.rows = next.sort((a, b) => order.indexOf(a) - order.indexOf(b));
+    const now = this.rows, next = now.includes(row) ? now.filter((r) => r !== row) : [...now, row];
+    if (next.length) this.setRows(next);
+  }
+
+  setRows(rows) {
+    const order = this.possibleRows;
+    this.rows = this.chosen.rows = rows.sort((a, b) => order.indexOf(a) - order.indexOf(b));
     this.toolbar.build();
     this.legend.build();
+    this.windows.changed();
     this.layout();
   }
 
   showOnly(row) {
-    this.rows = this.chosen.rows = [row];
-    this.toolbar.build();
-    this.legend.build();
-    this.layout();
+    this.setRows([row]);
   }
 
   // Show another heat layer in the place of one.
@@ -46,14 +77,19 @@ class Rows extends Interaction {
     return index ? (this.classes[index - 1]?.name ?? "?") : "background";
   }
 
+  // What a layer or row is called.
+  titleOf(name) {
+    return this.data.titles[name] ?? layerTitle(name);
+  }
+
   // What a pane shows, and what of it is hidden: a line each.
   titleLines(row) {
-    if (row === "image") return [this.data.channels[this.settings.channel].name];
+    if (this.isImage(row)) return [this.data.channels[this.channelOf(row)].name];
     const { hidden, overlayHidden } = this.settings, names = this.classes.map((c) => c.name).filter((name) => hidden.has(name));
-    if (overlayHidden) return [`${row === COMPARE ? "reference and prediction" : layerTitle(row)} hidden`];
+    if (overlayHidden) return [`${row === COMPARE ? "reference and prediction" : this.titleOf(row)} hidden`];
     if (row === COMPARE) return [this.compare.title, ...(names.length ? [`${names.join(", ")} hidden`] : [])];
     if (this.scene.heat.has(row)) return [row];
-    const title = this.epochs.rows.includes(row) ? this.epochs.titleOf(row) : layerTitle(row), isErrors = comparedLayers(row)?.length === 2;
+    const title = this.epochs.rows.includes(row) ? this.epochs.titleOf(row) : this.titleOf(row), isErrors = comparedLayers(row)?.length === 2;
     const listed = names.length > 2 ? `${names.length} of ${this.classes.length} classes` : names.join(", ");
     return [title, ...(names.length ? [`${listed} hidden`] : []), ...(isErrors ? this.errors.hiddenLines : [])];
   }

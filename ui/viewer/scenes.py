@@ -63,6 +63,9 @@ class Scene:
     streamed : bool. Whether all URLs are those of streams (:mod:`ui.viewer.streams`).
     heat : tuple of HeatLayer. Numbers per voxel that can be shown in colours, in the order of their buttons.
     epochs : tuple of EpochLayer. Segmentations by kept epochs, in the order of training (:mod:`ui.viewer.epochs`).
+    titles : mapping. What layers are called on screen, by name; the others are called as they are named.
+    changes : str. URL of the numbers of voxels in which the first or the second prediction is right
+        (:mod:`ui.viewer.second_counts`), where streamed layers have to be counted; empty otherwise.
     """
 
     grid: Grid
@@ -75,6 +78,8 @@ class Scene:
     streamed: bool = False
     heat: tuple[HeatLayer, ...] = ()
     epochs: tuple[EpochLayer, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
+    changes: str = ""
 
 
 def described(label: LabelClass) -> dict[str, str]:

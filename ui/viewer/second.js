@@ -45,17 +45,39 @@ class SecondPrediction {
     }
   }
 
-  // Volumes of the kinds in ml, of all voxels; null for an image that is streamed.
+  // Volumes of the kinds in ml, of all voxels. Those of an image that is streamed are counted by the server; null before they
+  // are there.
   get volumes() {
-    const { scene, grid } = this.viewer;
-    if (scene.streamed) return null;
+    const { scene } = this.viewer;
     if (this.counted !== scene) {
-      const [t, a, b] = comparedLayers(CHANGES).map((name) => scene.layers[name]), counts = new Float64Array(4);
-      for (let at = 0; at < t.length; at++) counts[changeOf(t[at], a[at], b[at])]++;
-      this.counted = scene;
-      this.found = CHANGE_KINDS.map((_, n) => counts[n + 1] * voxelMillilitres(grid));
+      Object.assign(this, { counted: scene, found: null, note: "counting the volumes" });
+      if (scene.streamed) this.fetch(scene);
+      else this.keep(this.count(scene));
     }
     return this.found;
+  }
+
+  count({ layers }) {
+    const [t, a, b] = comparedLayers(CHANGES).map((name) => layers[name]), counts = new Float64Array(4);
+    for (let at = 0; at < t.length; at++) counts[changeOf(t[at], a[at], b[at])]++;
+    return counts.slice(1);
+  }
+
+  keep(counts) {
+    this.found = CHANGE_KINDS.map((_, n) => counts[n] * voxelMillilitres(this.viewer.grid));
+  }
+
+  async fetch(scene) {
+    const { viewer } = this, { changes } = viewer.data, isWanted = () => viewer.scene === scene && !viewer.closed;
+    try {
+      await untilComputed(changes, () => {}, isWanted);
+      if (!isWanted()) return;
+      const counts = await (await ask(changes)).json();
+      if (isWanted()) this.keep(counts);
+    } catch (error) {
+      if (isWanted()) this.note = error.message;
+    }
+    if (isWanted()) this.build();
   }
 
   // What is the case at a voxel, in words.
@@ -74,6 +96,6 @@ class SecondPrediction {
       mark.title = help;
       mark.append(swatch(colour), name, ...(volumes ? [text("span", millilitres(volumes[n]), "amount")] : []));
       return mark;
-    }));
+    }), ...(volumes ? [] : [text("span", this.note, "caption")]));
   }
 }

@@ -71,11 +71,20 @@ class StreamedVolume {
   slab(axis, slice, isShown) {
     if (!this.ready) return null;
     const first = Math.floor(slice / SLAB) * SLAB, count = Math.min(SLAB, this.shape[axis] - first);
-    return this.queue.get(`${this.url} ${this.channel} ${axis} ${first}`, async () => {
-      const answer = await ask(`${this.url}?slab=${this.channel},${axis},${first},${count}`);
-      const shape = this.shape.map((n, a) => (a === axis ? count : n));
-      return { values: new this.Values(await answer.arrayBuffer()), shape, first };
-    }, isShown);
+    return this.queue.get(`${this.url} ${this.channel} ${axis} ${first}`, () => this.fetch(axis, first, count), isShown);
+  }
+
+  async fetch(axis, first, count) {
+    const answer = await ask(`${this.url}?slab=${this.channel},${axis},${first},${count}`);
+    const shape = this.shape.map((n, a) => (a === axis ? count : n));
+    return { values: new this.Values(await answer.arrayBuffer()), shape, first };
+  }
+
+  // A single slice for a small picture, once the volume is prepared; the browser keeps it, the queue does not.
+  async single(view, slice) {
+    await this.prepared;
+    const { values, shape } = await this.fetch(view.axis, slice, 1);
+    return { values, layout: sliceLayout(view, shape, 0) };
   }
 
   // A slice of a pane; once it is there, its neighbours are fetched too.
@@ -124,8 +133,10 @@ async function fetchFacts(url, pauseMs, report) {
 async function fetchStreamedScene(data, report, arrived) {
   const { shape } = data.grid, queue = new SlabQueue();
   const layers = Object.fromEntries(Object.entries(data.layers).map(([name, url]) => [name, new StreamedVolume(queue, url, 0, shape, Uint8Array)]));
-  const waits = Object.values(layers).map((layer) => fetchFacts(layer.url, ASK_LAYER_AGAIN_MS, () => {}));
-  waits.forEach((wait) => wait.catch(() => {}));
+  for (const layer of Object.values(layers)) {
+    layer.prepared = fetchFacts(layer.url, ASK_LAYER_AGAIN_MS, () => {});
+    layer.prepared.catch(() => {});
+  }
   const { channels, content } = await fetchFacts(data.image, ASK_AGAIN_MS, (share, preview) => report(`Reading the volume: ${Math.round(100 * share)} %`, preview));
   await Promise.all(Object.values(layers).map(async (layer) => { // the fullest slice comes first, where it is known
     layer.fullest = (await ask(layer.url).then((answer) => answer.json(), () => ({}))).facts?.fullest;
@@ -140,7 +151,7 @@ async function fetchStreamedScene(data, report, arrived) {
   const heat = new HeatLayers(data.heat, ({ url, computed }, report) => open(url, computed ? report : undefined), () => queue.arrived());
   const described = { channels, intensities: channels.every((c) => c.exact) ? "" : data.intensities };
   const scene = {
-    streamed: true, described, layers, heat, open, content: content ?? gridBox(shape),
+    streamed: true, shape, described, layers, heat, open, content: content ?? gridBox(shape),
     fullest: () => Object.values(layers).map((layer) => layer.fullest).find(Boolean) ?? null,
     problem: () => queue.failed ?? heat.failed,
     channels: images.map(() => ({ stored: new Uint16Array(0), levels: null })),
@@ -148,6 +159,7 @@ async function fetchStreamedScene(data, report, arrived) {
     layer: (name, view, slice) => layers[name].slice(view, slice),
     imageAt: (channel, voxel) => images[channel].at(voxel),
     layerAt: (name, voxel) => layers[name].at(voxel),
+    slices: (channel, names, view, slice) => Promise.all([images[channel], ...names.map((name) => layers[name])].map((volume) => volume.single(view, slice))),
   };
   images.forEach((image) => { image.ready = true; });
   queue.arrived = () => {
@@ -155,12 +167,14 @@ async function fetchStreamedScene(data, report, arrived) {
     arrived();
     channels.forEach(async (_, n) => { // after the first slice
       const sample = await ask(`${data.image}?sample=${n}`).catch(() => null);
-      if (sample) scene.channels[n].stored = new Uint16Array(await sample.arrayBuffer());
+      if (!sample) return;
+      scene.channels[n].stored = new Uint16Array(await sample.arrayBuffer());
+      arrived(); // percentiles can be found
     });
   };
-  Object.values(layers).forEach(async (layer, n) => {
+  Object.values(layers).forEach(async (layer) => {
     try {
-      await waits[n];
+      await layer.prepared;
       layer.ready = true;
     } catch (error) {
       queue.failed = error;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from core.datasets import Dataset
 from core.datasets.loading import class_mapping, read_subject_headers
 from core.errors import VolumeError
 from core.imaging.display import Grid
-from core.imaging.headers import read_header
+from core.imaging.headers import Header, read_header
 from core.labels import LabelSpace
 from core.types import Size3
 from ui.shared import formatting
@@ -120,6 +120,30 @@ class StreamedSubject:
             )
         part = self._part(file, "a segmentation")
         return streams.publish(name, lambda: LabelStream(name, part, labels.to_index))
+
+    def publish_aligned(self, name: str, header: Header, to_index: Callable[[np.ndarray], np.ndarray]) -> str:
+        """URL of a label map whose geometry is already that of the image.
+
+        Parameters
+        ----------
+        name : str. Key of all that the class indices depend on, besides the image.
+        header : Header. Header of the file, with the geometry to read it in.
+        to_index : callable. Class indices, uint8, of raw values.
+
+        Raises
+        ------
+        VolumeError
+            If it cannot be read in parts: it has several channels, or named segments.
+        """
+        if header.channels != 1 or header.segments is not None:
+            found = "named segments" if header.segments is not None else f"{header.channels} channels"
+            raise VolumeError(
+                f"{header.path}: expected a label map of numbers beside an image of this size, got {found}; write one "
+                "label per voxel"
+            )
+        name = f"stream {name}\n{self._files}"
+        part = ImagePart("", header, header.geometry, 0)
+        return streams.publish(name, lambda: LabelStream(name, part, to_index))
 
     def publish_heat(self, heat: HeatFile) -> str:
         """URL of a heat layer, prepared when it is first shown; errors are those of :meth:`publish_prediction`."""

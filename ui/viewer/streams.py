@@ -44,6 +44,7 @@ PREFIX = f"{API}streams/"
 MAX_STREAMS = 512  # known at a time, kept epochs too; the least recently used are forgotten until their page runs again
 MAX_SLICES = 32  # of one request
 COMPRESSION_LEVEL = 1
+FORGOTTEN = "this volume is no longer available: load the page again"
 PREVIEW_SHARES = (
     1 / 2,
     3 / 8,
@@ -296,6 +297,12 @@ def publish(name: str, make: Callable[[], Stream], on_request: bool = False) -> 
     return PREFIX + token
 
 
+def find(url: str) -> Stream | None:
+    """The stream of a URL; ``None`` if it is not known."""
+    with _lock:
+        return _streams.get(url.removeprefix(PREFIX))
+
+
 def open_files(
     headers: Sequence[Header],
     on_progress: Callable[[float], None],
@@ -391,6 +398,4 @@ def _state(found: Stream) -> dict[str, Any]:
 
 
 def _gone(reason: str = "") -> Response:
-    return Response(
-        f"{reason or 'this volume is no longer available: load the page again'}\n", 404, media_type="text/plain"
-    )
+    return Response(f"{reason or FORGOTTEN}\n", 404, media_type="text/plain")

@@ -40,12 +40,34 @@ class Strip {
     return made;
   }
 
-  // Count again where the scene or the visible classes have changed.
+  // What Dice is counted from: all voxels, or, for an image that is streamed, the counts that come with the findings.
+  get source() {
+    const { scene, findings } = this.viewer;
+    return scene.streamed ? findings.data?.slices : scene;
+  }
+
+  // Count again where what is counted or the visible classes have changed.
   update() {
-    const { scene, shownClasses } = this.viewer, shown = shownClasses.join();
-    if (this.scene === scene && this.shown === shown) return;
-    Object.assign(this, { scene, shown });
-    this.count();
+    const { scene, shownClasses } = this.viewer, shown = shownClasses.join(), { source } = this;
+    if (this.counted === source && this.shown === shown) return;
+    Object.assign(this, { counted: source, shown });
+    if (scene.streamed) this.dice = source.map((classes, axis) => this.diceOfCounts(classes, scene.shape[axis]));
+    else this.count();
+    for (const chart of this.charts.values()) chart.signature = null;
+  }
+
+  // Mean Dice of each slice along an axis from the voxels of each class in it (core.evaluation.voxel_counts).
+  diceOfCounts(classes, slices) {
+    const total = new Float64Array(slices), scored = new Uint16Array(slices);
+    for (const { index, first, labelled, shared } of classes) {
+      if (!this.viewer.shownClasses[index]) continue;
+      labelled.forEach((all, n) => {
+        if (!all) return;
+        total[first + n] += (2 * shared[n]) / all;
+        scored[first + n]++;
+      });
+    }
+    return Array.from(total, (sum, slice) => (scored[slice] ? sum / scored[slice] : null));
   }
 
   // Mean Dice of each slice along each axis, over the visible classes of truth or prediction in the slice.
@@ -72,7 +94,7 @@ class Strip {
 
   render() {
     const v = this.viewer, { planes } = v.data;
-    this.root.hidden = !v.data.diceStrip || !v.hasErrors || Boolean(v.scene.streamed); // a strip needs all voxels
+    this.root.hidden = !v.data.diceStrip || !v.hasErrors || !this.source;
     if (this.root.hidden) return;
     this.update();
     const charts = planes.map((plane) => this.chart(plane));

@@ -61,7 +61,7 @@ class SurfaceInteraction {
       arrowleft: arrow(-1, 0), arrowright: arrow(1, 0), arrowup: arrow(0, -1), arrowdown: arrow(0, 1),
       "+": () => camera.zoomBy(SURFACE_ZOOM), "=": () => camera.zoomBy(SURFACE_ZOOM), "-": () => camera.zoomBy(1 / SURFACE_ZOOM),
       0: () => camera.reset(), enter: () => this.pick(0, 0), c: () => this.flip("cut"), i: () => this.flip("slice"),
-      v: () => { if (this.isCompared) { this.settings.colouring = this.settings.colouring === "class" ? "distance" : "class"; this.build(); } },
+      v: () => { if (this.isCompared) { this.settings.colouring = this.settings.colouring === "class" ? "distance" : "class"; this.applied(); } },
       ...Object.fromEntries(SURFACE_VIEWS.map(([name], n) => [n + 1, () => camera.look(name)])),
     }[event.key.toLowerCase()];
     if (!action) return;

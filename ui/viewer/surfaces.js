@@ -2,6 +2,7 @@
 // without a request, and share the crosshair: it moves a plane here, and a click on a surface moves it.
 
 const SURFACE_COLOURINGS = [["class", "class"], ["distance", "distance"]], SURFACE_SIDES = [["truth", "reference"], ["prediction", "prediction"]];
+const REGION_WORD = "of "; // before the name of a region in an address
 const REFERENCE_ALPHA = 0.3, CROSS_SHARE = 0.05;
 const BESIDE_WIDTH = 620; // of the viewer from which surfaces stand beside one column of panes, pixels
 
@@ -63,15 +64,23 @@ class Surfaces extends SurfaceInteraction {
     this.viewer.layout();
   }
 
-  // As a part of the look of the viewer, and from it.
+  // Words of the look of the viewer, and from them.
   get look() {
-    const { on, colouring, cut, slice } = this.settings;
-    return on ? ["on", ...(colouring === "distance" ? ["distance"] : []), ...(cut ? ["cut"] : []), ...(slice ? ["image"] : [])].join(",") : "";
+    const { on, colouring, cut, slice, sides, range, structure } = this.settings;
+    if (!on) return [];
+    const only = sides.length === 1 ? SURFACE_SIDES.filter(([side]) => sides.includes(side)).map(([, name]) => name) : [];
+    const of = structure === "classes" ? [] : [REGION_WORD + structure], reach = range === DISTANCE_RANGE_MM ? [] : [`${range}mm`];
+    return ["on", ...(colouring === "distance" ? ["distance"] : []), ...(cut ? ["cut"] : []), ...(slice ? ["image"] : []), ...only, ...reach, ...of];
   }
 
-  set look(words) {
-    const given = words.split(",");
-    if (given[0] === "on") Object.assign(this.settings, { on: true, colouring: given.includes("distance") ? "distance" : "class", cut: given.includes("cut"), slice: given.includes("image") });
+  set look(given) {
+    const only = SURFACE_SIDES.filter(([, name]) => given.includes(name)).map(([side]) => side);
+    if (given[0] !== "on") return;
+    Object.assign(this.settings, { on: true, colouring: given.includes("distance") ? "distance" : "class", cut: given.includes("cut"), slice: given.includes("image") });
+    if (only.length) this.settings.sides = only;
+    this.settings.range = DISTANCE_RANGES_MM.find((mm) => given.includes(`${mm}mm`)) ?? this.settings.range;
+    const region = given.find((word) => word.startsWith(REGION_WORD));
+    if (region) this.settings.structure = region.slice(REGION_WORD.length);
   }
 
   // Beside the panes where there is room for both, else below them.
@@ -229,7 +238,7 @@ class Surfaces extends SurfaceInteraction {
 
   // Draw where anything has changed.
   render() {
-    if (!this.isOn || this.state !== "done" || !this.viewer.scene || !this.viewer.grey || this.closed) return;
+    if (!this.isOn || this.state !== "done" || !this.viewer.scene || !this.viewer.visible || this.closed) return;
     if (!this.renderer.available) return;
     const v = this.viewer, width = this.space.clientWidth, height = this.space.clientHeight, ratio = Math.min(screenRatio(), 2);
     if (width < 20 || height < 20) return;
@@ -268,7 +277,7 @@ class Surfaces extends SurfaceInteraction {
   // ---- controls -------------------------------------------------------------------------------------------------
 
   build() {
-    const s = this.settings, parts = [], refreshed = (change) => (value) => { change(value); this.build(); this.render(); };
+    const s = this.settings, parts = [], refreshed = (change) => (value) => { change(value); this.applied(); };
     if (this.data.has_truth) {
       parts.push(switchGroup("Surfaces of", SURFACE_SIDES, () => s.sides, refreshed((side) => {
         const sides = s.sides.includes(side) ? s.sides.filter((one) => one !== side) : [...s.sides, side];
@@ -298,7 +307,7 @@ class Surfaces extends SurfaceInteraction {
   distanceBar() {
     const s = this.settings, bar = element("span", "heat"), scale = element("i", "scale");
     scale.style.background = `linear-gradient(90deg, ${DISTANCE_COLOURS.join(", ")})`;
-    const range = this.select("Range of distances", DISTANCE_RANGES_MM.map((mm) => [String(mm), `± ${mm} mm`]), String(s.range), (mm) => { s.range = Number(mm); this.build(); this.render(); this.bar.querySelector("select")?.focus(); });
+    const range = this.select("Range of distances", DISTANCE_RANGES_MM.map((mm) => [String(mm), `± ${mm} mm`]), String(s.range), (mm) => { s.range = Number(mm); this.applied(); this.bar.querySelector("select")?.focus(); });
     const picture = element("span", "heat");
     picture.setAttribute("role", "img");
     picture.setAttribute("aria-label", `Colours of distances: blue for ${s.range} mm inside the other surface, red for ${s.range} mm outside, grey where nothing can be compared`);
@@ -324,7 +333,13 @@ class Surfaces extends SurfaceInteraction {
   // Cut at the slice or not; show the image in it or not.
   flip(name) {
     this.settings[name] = !this.settings[name];
+    this.applied();
+  }
+
+  // After a change of the settings.
+  applied() {
     this.build();
     this.render();
+    this.viewer.changed();
   }
 }

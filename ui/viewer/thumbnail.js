@@ -7,16 +7,45 @@ class Thumbnails {
     this.viewer = viewer;
     this.image = element("canvas"); // one pixel per voxel
     this.overlay = element("canvas");
+    this.asked = new Map(); // canvas -> what it is to show, in the order of the requests
+    this.worked = null; // the scene whose pictures are being made
   }
 
-  // Render a slice around a box, [first, last], or around a voxel; the slice is that of the voxel.
+  // Render a slice around a box, [first, last], or around a voxel; the slice is that of the voxel. Where slices are fetched,
+  // one picture follows the other, so that panes do not wait for all of them.
   render(canvas, voxel, [first, last] = [voxel, voxel]) {
-    const v = this.viewer, view = v.views[v.active], slice = voxel[view.axis], layout = sliceLayout(view, v.grid.shape, slice);
+    const { scene } = this.viewer;
+    this.asked.set(canvas, { voxel, first, last });
+    if (this.worked === scene) return;
+    this.worked = scene;
+    this.work(scene);
+  }
+
+  // A picture that is no longer wanted.
+  forget(canvas) {
+    this.asked.delete(canvas);
+  }
+
+  // Until nothing is asked for, or the next case is shown.
+  async work(scene) {
+    while (this.worked === scene && this.asked.size) {
+      const [[canvas, place]] = this.asked;
+      this.asked.delete(canvas);
+      try {
+        await this.paint(canvas, place);
+      } catch {} // a pane says what is wrong with the volume
+    }
+    if (this.worked === scene) this.worked = null;
+  }
+
+  async paint(canvas, { voxel, first, last }) {
+    const v = this.viewer, { scene } = v, view = v.views[v.active], slice = voxel[view.axis];
+    const [image, truth, prediction] = await scene.slices(v.settings.channel, ["truth", "prediction"], view, slice);
+    if (v.closed || v.scene !== scene) return;
     const ratio = screenRatio(), side = Math.round(THUMB_PX * ratio), context = canvas.getContext("2d", { alpha: false });
     canvas.width = canvas.height = side;
-    const { truth, prediction } = v.scene.layers, image = v.scene.image(v.settings.channel, view, slice);
-    fillPixels(this.image, layout, (pixels) => paintImage(pixels, image.values, image.layout, v.grey));
-    fillPixels(this.overlay, layout, (pixels) => paintErrors(pixels, truth, prediction, layout, v.errors.colours));
+    fillPixels(this.image, view, (pixels) => paintImage(pixels, image.values, image.layout, v.grey));
+    fillPixels(this.overlay, view, (pixels) => paintErrors(pixels, truth.values, prediction.values, truth.layout, v.errors.colours));
     const [sx, sy] = view.spacing, [u, w] = fromVoxel(view, first.map((n, axis) => (n + last[axis]) / 2));
     const extent = (axis, mm) => (last[axis] - first[axis] + 1) * mm * THUMB_MARGIN;
     const wide = Math.max(extent(view.across, sx), extent(view.up, sy), THUMB_VOXELS * Math.min(sx, sy));

@@ -7,7 +7,7 @@ const KEYS = [
   ["click, drag", "move the crosshair; all panes follow"],
   ["Shift + arrows", "move the crosshair by one voxel"],
   ["G", "go to typed coordinates"],
-  ["right drag", "window: horizontally the width, vertically the level"],
+  ["right drag", "window of the modality of the pane: horizontally the width, vertically the level"],
   ["Ctrl + wheel, + −", "zoom; 0 resets it"],
   ["Shift + drag", "move the zoomed image"],
   ["A", "the whole grid, or only the image and its labels"],
@@ -23,12 +23,15 @@ const KEYS = [
   ["I", "interpolation: smooth, or voxels as they are"],
   ["F, O, B", "fill, outline, both"],
   ["H", "hide or show the overlay"],
+  ["Alt + click, Alt + Enter", "on a class or a kind of errors in the legend: show only this one, then all; so do the menus beside them"],
   ["X", "crosshair"],
-  ["M", "next modality"],
+  ["M, Shift + M", "next modality; a row for each modality at the same time, or not"],
   ["S", "full screen"],
   ["one finger", "slices, crosshair, length or region: the switch decides; drags the line of swipe; a tap moves the crosshair"],
   ["two fingers", "zoom and move"],
 ];
+
+const SHORT_TITLE = 16; // characters of a layer's title that its button has room for
 
 // A control with its title, which shows in the menu only.
 function tool(title, control) {
@@ -42,6 +45,7 @@ class Toolbar {
     this.viewer = viewer;
     this.root = element("div", "bar");
     this.window = new WindowPanel(viewer);
+    this.modalities = new ModalityMenu(viewer);
     this.overlay = new OverlayMenu(viewer);
     this.checks = element("div", "checks");
     this.more = new Menu("More", this.checks);
@@ -57,14 +61,19 @@ class Toolbar {
   // The controls depend on the channels and layers of the scene.
   build() {
     const v = this.viewer, s = v.settings, names = Object.keys(v.scene.layers), maps = v.scene.heat.groups, parts = [];
+    const { activeElement } = this.root.getRootNode(), panel = this.root.contains(activeElement) ? activeElement.closest(".panel") : null;
+    this.modality = null;
     if (v.data.channels.length > 1) {
-      parts.push(switchGroup("Modality", v.data.channels.map((c, n) => [n, c.name]), () => s.channel, (n) => v.setChannel(n)));
+      this.modality = tool("Modality", switchGroup("Modality", v.data.channels.map((c, n) => [n, c.name]), () => s.channel, (n) => v.setChannel(n)));
+      this.modalities.build();
+      parts.push(this.modality, this.modalities.menu.root);
     }
-    const rows = [["image", "image"], ...names.map((n) => [n, n === SECOND ? "second" : layerTitle(n)])];
+    const title = v.titleOf(SECOND), short = title !== SECOND && title.length <= SHORT_TITLE ? title : "second";
+    const rows = [["image", "image"], ...names.map((n) => [n, n === SECOND ? short : layerTitle(n)])];
     if (v.hasErrors) rows.push(["errors", "errors"], ...v.second.rows.map((row) => [row, row]), [COMPARE, COMPARE]);
     if (rows.length + maps.length > 1) {
       const show = switchGroup("Show", rows, () => v.rows, (n) => v.toggleRow(n), true);
-      show.querySelector(`[data-value="${SECOND}"]`)?.setAttribute("aria-label", SECOND);
+      show.querySelector(`[data-value="${SECOND}"]`)?.setAttribute("aria-label", title === SECOND || short === title ? title : `second: ${title}`);
       parts.push(show);
     }
     this.window.build();
@@ -90,12 +99,13 @@ class Toolbar {
     this.helpButton = this.icon("?", "Mouse and keys", () => this.toggleHelp());
     this.end = element("span", "end");
     this.end.append(this.fullButton, this.helpButton);
-    const focused = this.focusedInMenu();
     this.more.panel.replaceChildren(this.checks);
     v.fill(this.root, ...parts, ...this.tools, this.more.root, this.end);
     this.refresh();
     this.fit();
-    if (focused) this.more.panel.querySelector(`[data-value="${CSS.escape(focused)}"]`)?.focus();
+    if (!panel) return;
+    if (activeElement.isConnected) activeElement.focus(); // a control that is not made anew
+    else if (activeElement.dataset.value) panel.querySelector(`[data-value="${CSS.escape(activeElement.dataset.value)}"]`)?.focus();
   }
 
   // Controls that move into the menu where the row is full, the last first.
@@ -120,26 +130,27 @@ class Toolbar {
     return checks;
   }
 
-  // The value of the control in the menu that has the focus.
-  focusedInMenu() {
-    const { panel } = this.more, { activeElement } = panel.getRootNode();
-    return activeElement && panel.contains(activeElement) ? activeElement.dataset.value : "";
-  }
-
-  // Keep the controls in one row: move tools into the menu while it is too narrow, the planes only if that suffices.
+  // Keep the controls in one row: move tools into the menu while it is too narrow; planes and modality only if that
+  // suffices, the modality into the menu of the modalities.
   fit() {
-    const { root, more, tools, end } = this, first = root.firstElementChild;
-    if (!first?.offsetHeight) return; // not on screen
+    const { root, more, tools, end, planes, modality, modalities } = this;
+    if (!root.firstElementChild?.offsetHeight) return; // not on screen
     this.width = root.clientWidth;
     for (const one of tools) root.insertBefore(one, more.root);
-    const inRow = () => this.planes && root.insertBefore(this.planes, this.firstMenu);
+    const inRow = () => {
+      if (planes) root.insertBefore(planes, this.firstMenu);
+      if (modality) root.prepend(modality);
+      modalities.title("");
+    };
+    const wraps = () => { const { offsetTop, offsetHeight } = root.firstElementChild; return end.offsetTop >= offsetTop + offsetHeight; };
     inRow();
-    const wraps = () => end.offsetTop >= first.offsetTop + first.offsetHeight;
     for (let n = tools.length - 1; n >= 0 && wraps(); n--) more.panel.prepend(tools[n]);
-    if (this.planes && wraps()) {
-      more.panel.prepend(this.planes);
-      if (wraps()) inRow();
+    if (planes && wraps()) more.panel.prepend(planes);
+    if (modality && wraps()) {
+      modalities.menu.panel.prepend(modality);
+      modalities.title(this.viewer.titleLines("image")[0]);
     }
+    if (wraps()) inRow();
     this.viewer.fill.moved();
     if (more.root.open) more.place();
   }

@@ -94,28 +94,30 @@ class Tools {
     });
   }
 
-  // Voxels in the box: their number, mean and standard deviation of the modality, how many of them may be clipped, and
-  // voxels by class of each layer.
+  // Voxels in the box: their number, mean and standard deviation of each modality that is shown, how many of them may be
+  // clipped, and voxels by class of each layer; null while slices are fetched.
   statistics() {
     const v = this.viewer, { plane, slice } = this.drawn, view = v.views[plane], [[x0, x1], [y0, y1]] = this.span();
-    const channel = v.data.channels[v.settings.channel], { levels } = v.scene.channels[v.settings.channel];
-    const image = v.scene.image(v.settings.channel, view, slice), layers = Object.keys(v.scene.layers).map((name) => [name, v.scene.layer(name, view, slice)]);
-    if (!image || layers.some(([, layer]) => !layer)) return null;
+    const images = v.shownChannels.map((number) => ({ channel: v.data.channels[number], levels: v.scene.channels[number].levels, image: v.scene.image(number, view, slice), mean: 0, squares: 0, clipped: 0 }));
+    const layers = Object.keys(v.scene.layers).map((name) => [name, v.scene.layer(name, view, slice)]);
+    if (images.some(({ image }) => !image) || layers.some(([, layer]) => !layer)) return null;
     const offset = (layout, x, y) => layout.offset + x * layout.dx + y * layout.dy;
-    let n = 0, mean = 0, squares = 0, clipped = 0;
+    let n = 0;
     const counts = new Map(layers.map(([name]) => [name, new Map()]));
     for (let y = y0; y <= y1; y++) for (let x = x0; x <= x1; x++) {
-      const stored = image.values[offset(image.layout, x, y)], value = intensity(channel, levels, stored), before = value - mean;
       n += 1;
-      if (!channel.exact && isEnd(stored)) clipped += 1;
-      mean += before / n;
-      squares += before * (value - mean);
+      for (const one of images) {
+        const stored = one.image.values[offset(one.image.layout, x, y)], value = intensity(one.channel, one.levels, stored), before = value - one.mean;
+        if (!one.channel.exact && isEnd(stored)) one.clipped += 1;
+        one.mean += before / n;
+        one.squares += before * (value - one.mean);
+      }
       for (const [name, layer] of layers) {
         const index = layer.values[offset(layer.layout, x, y)];
         counts.get(name).set(index, (counts.get(name).get(index) ?? 0) + 1);
       }
     }
-    return { n, mean, deviation: n > 1 ? Math.sqrt(squares / (n - 1)) : 0, clipped, counts };
+    return { n, images: images.map(({ channel, mean, squares, clipped }) => ({ channel, mean, deviation: n > 1 ? Math.sqrt(squares / (n - 1)) : 0, clipped })), counts };
   }
 
   // The result in words, below the panes.
@@ -130,12 +132,15 @@ class Tools {
     const v = this.viewer, found = this.statistics(), one = voxelMillilitres(v.grid);
     if (!found) return "Loading";
     if (!found.n) return "No voxel in the box";
-    const channel = v.data.channels[v.settings.channel], about = channel.exact ? "" : "≈ "; // stored values may be rounded
-    const parts = [`${count(found.n, "voxel")}, ${millilitres(found.n * one)}`, `${channel.name}: mean ${about}${short(found.mean)}, standard deviation ${about}${short(found.deviation)}`];
-    if (found.clipped) parts.push(`${count(found.clipped, "voxel")} at or beyond ${short(channel.low)} or ${short(channel.high)} counted with these values`);
+    const parts = [`${count(found.n, "voxel")}, ${millilitres(found.n * one)}`];
+    for (const { channel, mean, deviation, clipped } of found.images) {
+      const about = channel.exact ? "" : "≈ "; // stored values may be rounded
+      parts.push(`${channel.name}: mean ${about}${short(mean)}, standard deviation ${about}${short(deviation)}`);
+      if (clipped) parts.push(`${count(clipped, "voxel")} at or beyond ${short(channel.low)} or ${short(channel.high)} counted with these values`);
+    }
     for (const [name, counts] of found.counts) {
       const classes = [...counts].filter(([index]) => index).sort(([a], [b]) => a - b).map(([index, n]) => `${v.nameOf(index)} ${millilitres(n * one)}`);
-      if (classes.length) parts.push(`${layerTitle(name)}: ${classes.join(", ")}`);
+      if (classes.length) parts.push(`${v.titleOf(name)}: ${classes.join(", ")}`);
     }
     return parts.join(" · ");
   }

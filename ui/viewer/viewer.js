@@ -44,6 +44,7 @@ class Viewer extends Rows {
     this.compare = new Compare(this);
     this.cine = new Cine(this);
     this.tools = new Tools(this);
+    this.windows = new Windows(this);
     this.toolbar = new Toolbar(this);
     this.maps = new HeatBars(this);
     this.legend = new Legend(this);
@@ -60,9 +61,10 @@ class Viewer extends Rows {
     this.surfaces = new Surfaces(this);
     this.place = element("div", "views");
     this.place.append(this.stage, this.surfaces.root);
-    this.root.replaceChildren(this.controls, this.place, this.tools.result, this.readout.root, this.strip.root, this.findings.root);
+    this.root.replaceChildren(this.controls, this.windows.root, this.place, this.tools.result, this.readout.root, this.strip.root, this.findings.root);
     this.rendered = 0; // number of rendered frames
     this.revision = 0; // counts all changes except of crosshair, slice and placement
+    this.arrivals = 0; // of these, slices that have arrived
     this.listen();
     this.observer = new ResizeObserver(() => this.layout());
     this.observer.observe(this.stage);
@@ -94,7 +96,7 @@ class Viewer extends Rows {
     const same = signature === this.signature;
     this.latest = data;
     this.settings.crosshair ??= data.crosshair;
-    if (same && this.scene) {
+    if (same && this.loaded === signature) {
       this.data = this.described(data);
       this.update();
     } else if (!same) {
@@ -117,6 +119,7 @@ class Viewer extends Rows {
       const before = this.data;
       this.scene?.heat.close();
       this.scene = scene;
+      this.loaded = signature;
       this.data = this.described(this.latest);
       this.grid = data.grid;
       this.classes = data.classes;
@@ -124,8 +127,8 @@ class Viewer extends Rows {
       this.hasErrors = Boolean(scene.layers.truth && scene.layers.prediction);
       const sameImage = before?.image === data.image, content = contentBox(data, scene);
       const centre = content.map(([first, last]) => (first + last) >> 1);
-      const crosshair = sameImage ? this.voxel : crosshairs.get(data.image);
-      this.voxel = [...(crosshair ?? data.start ?? scene.fullest() ?? centre)].map((n, a) => clamp(n, 0, data.grid.shape[a] - 1));
+      if (!sameImage) this.placed = this.openingVoxel(data, before);
+      this.voxel = [...((sameImage ? this.voxel : this.placed) ?? scene.fullest() ?? centre)].map((n, a) => clamp(n, 0, data.grid.shape[a] - 1));
       if (!sameImage) this.whole = false;
       if (!sameImage || String(content) !== String(this.content)) {
         this.content = content;
@@ -134,7 +137,11 @@ class Viewer extends Rows {
         if (zoom > 1) Object.assign(this, { zoom, focus: [...this.voxel] });
       }
       this.update();
-      this.settled = this.settledState(); // only what changes from now on is reported
+      // Only what changes from now on is reported, what the page knows from the image before, and colours that it lacks.
+      const { start, look } = this.latest, known = this.reported ?? JSON.stringify({ voxel: start ?? (this.placed ? null : this.voxel), look });
+      const lacksColours = this.hasOwnColours && !/\bpalette:/.test(this.data.look);
+      this.settled = lacksColours ? "" : before && !sameImage ? known : this.settledState();
+      this.changed();
       this.showNotice("");
       this.root.dataset.ready = signature;
     } catch (error) {
@@ -145,6 +152,12 @@ class Viewer extends Rows {
       if (signature === this.signature || !this.signature) this.root.classList.remove("loading");
       this.reportFor(document.activeElement);
     }
+  }
+
+  // Voxel at which an image is opened, or null: where the crosshair was in it, or where it was put in the image before.
+  openingVoxel({ image, position, start }, before) {
+    const seen = crosshairs.get(image), here = before && position !== "start" ? this.placed : null;
+    return (position === "stay" ? here ?? seen : seen ?? here) ?? start;
   }
 
   // What the page sent, completed by what only the scene of a streamed image knows.
@@ -158,7 +171,8 @@ class Viewer extends Rows {
     if (problem) this.showNotice(problem.message, () => { this.signature = ""; this.show(this.latest); });
     this.tools.renew();
     this.legend.refresh();
-    this.requestRender(true);
+    this.arrivals += 1;
+    this.windows.changed();
   }
 
   // Apply a new scene or new options.
@@ -177,12 +191,12 @@ class Viewer extends Rows {
     this.active ??= this.data.planes[0];
     if (!this.data.planes.includes(this.active)) this.active = this.data.planes[0];
     this.updateViews();
-    this.setChannel(s.channel);
+    this.findings.show(this.data.findings ?? ""); // before the legend, which shows volumes from it
     this.updateColours();
     this.toolbar.build();
+    this.windows.changed();
     this.legend.build();
     this.readout.build();
-    this.findings.show(this.data.findings ?? "");
     this.tools.renew();
     this.surfaces.show();
     this.layout();
@@ -220,31 +234,25 @@ class Viewer extends Rows {
 
   // ---- settings -------------------------------------------------------------------------------------------------
 
+  // Window of the chosen modality, and its greys by stored value.
   get window() {
-    const channel = this.data.channels[this.settings.channel];
-    return this.settings.windows.get(this.windowKey()) ?? channel.window;
+    return this.windows.of(this.settings.channel);
   }
 
-  windowKey() {
-    return `${this.data.image} ${this.settings.channel}`;
-  }
-
-  setWindow(window) {
-    if (window) this.settings.windows.set(this.windowKey(), window);
-    else this.settings.windows.delete(this.windowKey());
-    this.setChannel(this.settings.channel);
+  get grey() {
+    return this.windows.table(this.settings.channel);
   }
 
   setChannel(number) {
-    const changed = this.settings.channel !== number;
     this.settings.channel = number;
-    this.grey = greyTable(this.data.channels[number], this.scene.channels[number].levels, this.window);
-    if (changed) {
-      this.toolbar.build();
-      this.tools.renew();
-    }
-    this.toolbar.window.show(this.window);
-    this.requestRender(true);
+    this.toolbar.window.chosen = null;
+    this.toolbar.build();
+    this.tools.renew();
+    this.windows.changed();
+  }
+
+  get hasOwnColours() {
+    return this.classes.some(({ name }) => classColours.has(name));
   }
 
   set(name, value) {
@@ -266,9 +274,10 @@ class Viewer extends Rows {
     this.requestRender(true);
   }
 
-  // Colour tables, after a change of opacity, style or visible classes.
+  // Colour tables, after a change of opacity, style, visible classes or their colours.
   updateColours() {
     const s = this.settings, alpha = s.overlayHidden ? 0 : s.style === "both" ? s.opacity * 0.6 : s.opacity;
+    this.classes = recoloured(this.data.classes);
     this.shownClasses = visibleTable(this.classes, this.ignore, s.hidden);
     this.visible = s.overlayHidden ? new Uint8Array(256) : this.shownClasses;
     this.colours = new Uint32Array(256);
@@ -350,7 +359,7 @@ class Viewer extends Rows {
   render() {
     cancelAnimationFrame(this.frame);
     this.frame = null;
-    if (!this.scene || !this.grey || !this.visible || this.closed) return;
+    if (!this.scene || !this.visible || this.closed) return;
     if (this.panes.some((pane) => pane.ratio !== screenRatio())) return this.layout(); // a change that was not noticed
     for (const pane of this.panes) pane.render();
     this.strip.render();

@@ -61,7 +61,8 @@ function evict() {
 // All volumes of a scene. Panes read slices: image(channel, view, slice) and layer(name, view, slice) give { values,
 // layout }, or null while they are fetched; imageAt(channel, voxel) and layerAt(name, voxel) give a stored value. Heat
 // layers are fetched when they are first shown. open(url) gives a promise of { slice(view, slice), at(voxel) } of a further
-// volume of one byte a voxel.
+// volume of one byte a voxel. slices(channel, names, view, slice) gives a promise of a slice of the image and of layers, which
+// are kept nowhere.
 // `report` is called with what is going on, `arrived` when slices have come that were not there.
 async function fetchScene(data, report, arrived) {
   if (data.streamed) return fetchStreamedScene(data, report, arrived);
@@ -93,6 +94,7 @@ async function fetchScene(data, report, arrived) {
     layer: (name, view, slice) => ({ values: layers[name], layout: sliceLayout(view, shape, slice) }),
     imageAt: (channel, voxel) => channels[channel].stored[index(voxel)],
     layerAt: (name, voxel) => layers[name][index(voxel)],
+    slices: async (channel, names, view, slice) => [channels[channel].stored, ...names.map((name) => layers[name])].map((values) => ({ values, layout: sliceLayout(view, shape, slice) })),
     fullest: () => fullestSlices(shape, layers),
   };
 }

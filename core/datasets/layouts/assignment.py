@@ -11,6 +11,7 @@ from core.datasets.layouts.files import is_image_name
 from core.datasets.layouts.listing import Listing
 from core.datasets.layouts.patterns import ROLES, Pattern
 from core.datasets.layouts.set_description import FIRST_ID_ENTITIES, SetDescription
+from core.datasets.layouts.several_files import Role, SeveralFiles, name_parts
 
 IMAGE = "image"
 Key = tuple[str, ...]
@@ -108,6 +109,7 @@ class _Assigner:
         self.texts: dict[str, str] = {}
         self.modality_names: dict[str, str] = dict(description.modalities)
         self.id_entities = _id_entities(description)
+        self.candidates: dict[str, dict[Role, list[str]]] | None = {} if description.text("several") == "one" else None
 
     def assign(self, listing: Listing) -> Assignment:
         matched: set[str] = set()
@@ -122,13 +124,14 @@ class _Assigner:
         for file, pattern, found, modality in sorted(images, key=lambda entry: self._missing(entry[1])):
             name = modality or self._modality(found)
             for case in self._cases_of(file, pattern, found, "image"):
-                self._put(case.images, name, file, f"{name} of {case.id}")
+                self._put(case, ("image", name), file, f"{name} of {case.id}")
         for file, pattern, found in labels:
             role = found.get("label", found.get("rater", ""))
             for case in self._cases_of(file, pattern, found, "label"):
                 known = next((r for r in case.labels if r.casefold() == role.casefold()), role)
                 what = f"mask {role} of {case.id}" if "label" in found else f"the label map of {case.id}"
-                self._put(case.labels, known, file, what)
+                self._put(case, ("label", known), file, what)
+        notes, warnings = self._choose()
         cases = sorted(self.cases.values(), key=lambda case: natural_key(case.id))
         self._check_ids(cases)
         return Assignment(
@@ -140,6 +143,8 @@ class _Assigner:
             len(images) + len(labels) + sum(is_image_name(f.rpartition("/")[2]) for f, _, _ in excluded + other),
             tuple(f for p in self.description.tables for f in listing.at_depths(p.depths) if p.match(f) is not None),
             self.texts,
+            notes=notes,
+            warnings=warnings,
         )
 
     def _match(
@@ -181,9 +186,26 @@ class _Assigner:
             self.cases[key] = Case(self._id(found), entities)
         yield self.cases[key]
 
-    def _put(self, files: dict[str, str], role: str, file: str, what: str) -> None:
-        if files.setdefault(role, file) != file:
-            self.problems.append(f"{files[role]} and {file} are both {what}")
+    def _put(self, case: Case, role: Role, file: str, what: str) -> None:
+        files = case.images if role[0] == "image" else case.labels
+        if self.candidates is not None:
+            known = self.candidates.setdefault(case.id, {}).setdefault(role, [])
+            other = next((k for k in known if name_parts(k) == name_parts(file)), None)
+            if other is not None:
+                self.problems.append(f"{other} and {file} are both {what}")
+            known.append(file)
+            files.setdefault(role[1], file)
+        elif files.setdefault(role[1], file) != file:
+            self.problems.append(f"{files[role[1]]} and {file} are both {what}")
+
+    def _choose(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Keep one of several files of each image and label map; notes and warnings on that."""
+        several = SeveralFiles(self.candidates or {})
+        chosen = several.choose()
+        for case in self.cases.values():
+            for (what, name), file in chosen.get(case.id, {}).items():
+                (case.images if what == "image" else case.labels)[name] = file
+        return tuple(several.notes(chosen)), tuple(several.warnings(chosen))
 
     def _modality(self, found: Mapping[str, str]) -> str:
         text = found.get("modality", found.get("channel", IMAGE))

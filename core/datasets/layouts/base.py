@@ -44,6 +44,7 @@ class Subject:
     masks : dict. Label value by mask file, where each class has a file of its own (voxels 0 or not 0); else empty.
     entities : dict. Parts of the file names, such as case, session and site, where the layout defines them.
     raters : dict. Label maps by rater, where several have drawn one; ``label`` is the chosen one.
+    for_prediction : bool. Whether the data set states that it has no label map, such as a case of a test set.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Subject:
     masks: Mapping[Path, int] = field(default_factory=dict)
     entities: Mapping[str, str] = field(default_factory=dict)
     raters: Mapping[str, Path] = field(default_factory=dict)
+    for_prediction: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -148,6 +150,10 @@ class Dataset:
         """Whether a subject is not trained on, because it lacks an image of a needed modality."""
         lacks = any(m not in subject.images for m in self.needed or self.modalities)
         return self.missing_modalities == "leave_out" and lacks
+
+    def is_predicted_only(self, subject: Subject) -> bool:
+        """Whether a subject has no label map and need not have one."""
+        return subject.label is None and (self.unlabelled_expected or subject.for_prediction)
 
     def absent(self, subject: Subject, modalities: Sequence[str]) -> tuple[str, ...]:
         """Modalities, of the given ones, that a subject lacks and that are read as an image of 0 in every voxel."""

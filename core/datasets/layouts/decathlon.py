@@ -6,14 +6,22 @@ Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 20
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.datasets.layouts.files import describe_json, read_json_object
 from core.datasets.layouts.label_list import read_labels
-from core.datasets.layouts.listed_files import is_elsewhere, resolve_listed, subject_ids, unlisted_images
+from core.datasets.layouts.listed_files import (
+    TEST_FOLDER,
+    is_elsewhere,
+    layout_notes,
+    prediction_subjects,
+    resolve_listed,
+    subject_ids,
+    unlisted_images,
+)
 from core.datasets.layouts.nnunet import NnunetLayout
 from core.errors import DatasetError
 from core.formatting import format_list
@@ -34,7 +42,8 @@ class DecathlonLayout:
         return (folder / FILE).exists() and not NnunetLayout().recognises(folder)
 
     def open(self, folder: Path, ignore: str = "auto") -> Dataset:
-        """List the training cases of ``dataset.json``; listed files need not exist.
+        """List the training cases of ``dataset.json``, whose files need not exist, and for prediction the images that
+        lie there of those under ``test`` and in ``imagesTs``.
 
         Raises
         ------
@@ -47,14 +56,16 @@ class DecathlonLayout:
             content = read_json_object(file, "modality, labels and training")
         except FileNotFoundError:
             raise DatasetError(f"{folder}: expected {self.expects}; found no {FILE}") from None
-        if "training" not in content and "channel_names" in content:
+        if "channel_names" in content and not {"training", "modality"} <= content.keys():
             raise DatasetError(
                 f"{file}: expected the Decathlon's dataset.json, got nnU-Net's; choose the layout nnunet, or list the "
-                "cases under 'training'"
+                "channels under 'modality' and the cases under 'training'"
             )
         modalities = _read_modalities(file, content.get("modality"))
         labels = read_labels(file, content, ignore)
         subjects, notes = _read_subjects(file, content.get("training"), modalities)
+        notes += _collect_notes(folder, subjects, content.get("numTraining"))
+        subjects += _test_subjects(file, content.get("test"), modalities, subjects)
         return Dataset(
             path=folder,
             layout=self.name,
@@ -64,7 +75,7 @@ class DecathlonLayout:
             subjects=tuple(subjects),
             description=str(content.get("description") or ""),
             licence=str(content.get("licence") or content.get("license") or ""),
-            notes=(*notes, *_collect_notes(folder, subjects, content.get("numTraining"))),
+            notes=(*notes, *layout_notes(folder, subjects)),
         )
 
 
@@ -115,6 +126,20 @@ def _read_subjects(file: Path, entries: Any, modalities: tuple[str, ...]) -> tup
     _check_labels_differ(file, subjects)
     notes = [f"{hidden} entries of macOS's own '._' files are ignored"] if hidden else []
     return subjects, notes + ([moved] if moved else [])
+
+
+def _test_subjects(file: Path, listed: Any, modalities: tuple[str, ...], subjects: Sequence[Subject]) -> list[Subject]:
+    """Subjects without label maps: images of the list under 'test' that exist, and all of ``imagesTs``."""
+    entries = [e.get("image") if isinstance(e, Mapping) else e for e in (listed if isinstance(listed, list) else [])]
+    texts = [e for e in entries if isinstance(e, str) and e.strip() and "\0" not in e]
+    files = [path for path in (resolve_listed(file.parent, text) for text in texts) if path.is_file()]
+    folder = file.parent / TEST_FOLDER
+    files += [folder / name for name in unlisted_images(folder, [path for path in files if path.parent == folder])]
+    trained = {ref.path for subject in subjects for ref in subject.images.values()}
+    files = [f for f in dict.fromkeys(files) if f not in trained and not f.name.startswith(".")]
+    refs = [{m: ImageRef(path, channel) for channel, m in enumerate(modalities)} for path in files]
+    images = dict(zip(subject_ids(file.parent, files), refs, strict=True))
+    return prediction_subjects(images, [subject.id for subject in subjects])
 
 
 def _read_entry(file: Path, number: int, entry: Any) -> tuple[str, str | None]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
-from core.datasets.layouts.base import natural_key
+from core.datasets.layouts.base import ImageRef, Subject, natural_key
 from core.datasets.layouts.files import image_stem, is_image_name
+from core.formatting import format_count, format_list
 from core.imaging.image_files import PAIR_SUFFIXES
+
+TEST_FOLDER = "imagesTs"  # of images without label maps, beside imagesTr
 
 
 def resolve_listed(folder: Path, text: str) -> Path:
@@ -62,6 +66,43 @@ def unlisted_images(folder: Path, listed: Iterable[Path]) -> list[str]:
         return []  # reading the listed images reports the error
     unlisted = {_image_key(name): name for name in reversed(names) if is_image_name(name)}
     return sorted((name for key, name in unlisted.items() if key not in known), key=natural_key)
+
+
+def prediction_subjects(images: Mapping[str, dict[str, ImageRef]], others: Iterable[str]) -> list[Subject]:
+    """Subjects of a test set, which have no label map; the name of the folder precedes ids that others have.
+
+    Parameters
+    ----------
+    images : mapping. Images by modality, by id.
+    others : iterable of str. Ids of the other subjects.
+    """
+    taken = {id.casefold() for id in others}
+    ids = {id: f"{TEST_FOLDER}-{id}" if id.casefold() in taken else id for id in images}
+    return [Subject(ids[id], dict(refs), None, for_prediction=True) for id, refs in images.items()]
+
+
+def layout_notes(folder: Path, subjects: Sequence[Subject]) -> list[str]:
+    """Notes on subjects for prediction, and on folders of images of which none is read."""
+    notes = []
+    predicted = [s.id for s in subjects if s.for_prediction]
+    if predicted:
+        count = format_count(len(predicted), "subject")
+        notes.append(f"{count} without label map, for prediction only: {format_list(predicted, 4)}")
+    read = {_relative(folder, path).parts[0] for subject in subjects for path in subject.files}
+    try:
+        folders = sorted(
+            p for p in folder.iterdir() if p.name not in read and not p.name.startswith(".") and p.is_dir()
+        )
+        counts = {p.name: sum(map(is_image_name, os.listdir(p))) for p in folders}
+    except OSError:
+        return notes
+    unread = [f"{name} ({format_count(count, 'image file')})" for name, count in counts.items() if count]
+    if unread:
+        notes.append(
+            f"folders that are not read, since dataset.json does not name them: {format_list(unread, 4)}; another "
+            "layout (--layout) or a description (data describe) can read them"
+        )
+    return notes
 
 
 def _image_key(name: str) -> str:

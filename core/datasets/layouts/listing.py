@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core.datasets.layouts.files import is_image_name
 from core.errors import DatasetError
+from core.formatting import format_count, format_list
 from core.imaging.image_files import DICOM_SUFFIXES, is_dicom_file, is_second_half
 
 MAX_FILES = 400_000
@@ -27,11 +28,30 @@ class Listing:
     files : tuple of str. Paths relative to it, with forward slashes, sorted; hidden ones, such as macOS's ``._`` files,
         are left out.
     hidden : int. Number of hidden files that are named like images.
+    unreadable, deeper : tuple of str. Folders whose files are not listed: those that may not be read, and those below
+        :data:`MAX_DEPTH` others.
     """
 
     folder: Path
     files: tuple[str, ...]
     hidden: int = 0
+    unreadable: tuple[str, ...] = ()
+    deeper: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is missing in the listing, for a person."""
+        found = []
+        if self.unreadable:
+            folders = format_count(len(self.unreadable), "folder")
+            found.append(f"{folders} cannot be read, their files are left out: {format_list(self.unreadable, 4)}")
+        if self.deeper:
+            folders = format_count(len(self.deeper), "folder")
+            found.append(
+                f"{folders} below {MAX_DEPTH} others, whose files are left out: {format_list(self.deeper, 4)}; open a "
+                "folder nearer to them"
+            )
+        return tuple(found)
 
     @cached_property
     def by_depth(self) -> dict[int, list[str]]:
@@ -80,11 +100,13 @@ def list_folder(folder: Path, max_files: int = MAX_FILES) -> Listing:
     Raises
     ------
     OSError
-        If the folder itself cannot be listed; unreadable subfolders are left out.
+        If the folder itself cannot be listed; unreadable subfolders are left out, and named.
     DatasetError
         If it holds too many files.
     """
     files: list[str] = []
+    unreadable: list[str] = []
+    deeper: list[str] = []
     hidden = 0
     root = os.path.realpath(folder)
     followed: set[str] = set()
@@ -96,19 +118,22 @@ def list_folder(folder: Path, max_files: int = MAX_FILES) -> Listing:
         except OSError:
             if not prefix:
                 raise
+            unreadable.append(prefix[:-1])
             continue
         for entry in entries:
             if entry.name.startswith("."):
                 hidden += is_image_name(entry.name.lstrip("._"))
             elif not _is_folder(entry):
                 files.append(prefix + entry.name)
-            elif depth < MAX_DEPTH and (not entry.is_symlink() or _is_new(entry, root, followed)):
+            elif depth == MAX_DEPTH:
+                deeper.append(prefix + entry.name)
+            elif not entry.is_symlink() or _is_new(entry, root, followed):
                 waiting.append((entry.path, f"{prefix}{entry.name}/", depth + 1))
         if len(files) > max_files:
             raise DatasetError(
                 f"{folder}: expected at most {max_files} files, got more; name the data set's own folder"
             )
-    return Listing(folder, tuple(sorted(files)), hidden)
+    return Listing(folder, tuple(sorted(files)), hidden, tuple(sorted(unreadable)), tuple(sorted(deeper)))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from core.datasets.layouts.assignment import Assignment, assign
 from core.datasets.layouts.dicom_sets import assign_dicom
 from core.datasets.layouts.listing import Listing
@@ -16,4 +18,5 @@ def match_files(description: SetDescription, listing: Listing) -> Assignment:
     DatasetError
         If DICOM files cannot be read.
     """
-    return (assign_dicom if description.flag("dicom") else assign)(description, listing)
+    found = (assign_dicom if description.flag("dicom") else assign)(description, listing)
+    return replace(found, warnings=(*found.warnings, *listing.warnings)) if listing.warnings else found

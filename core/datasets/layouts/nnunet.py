@@ -17,7 +17,7 @@ from typing import Any
 from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.datasets.layouts.files import describe_json, read_json_object
 from core.datasets.layouts.label_list import read_labels
-from core.datasets.layouts.listed_files import resolve_listed
+from core.datasets.layouts.listed_files import TEST_FOLDER, layout_notes, prediction_subjects, resolve_listed
 from core.datasets.layouts.regions import split_regions
 from core.errors import DatasetError
 
@@ -35,15 +35,21 @@ class NnunetLayout:
     reason = "its dataset.json names channels"
 
     def recognises(self, folder: Path) -> bool:
-        """Whether there is a ``dataset.json`` that names channels and lists no cases, or is of version 1."""
+        """Whether there is a ``dataset.json`` that names channels and is none of the Decathlon's, or is of version 1.
+
+        One that was made of the Decathlon's may still list its cases under ``training``, which are not read. If it also
+        has its ``modality``, the names of the files decide.
+        """
         try:
             content = read_json_object(folder / FILE, ENTRIES)
         except (DatasetError, FileNotFoundError):
             return False
-        return ("channel_names" in content and "training" not in content) or _is_version_1(folder, content)
+        if "channel_names" in content and not {"training", "modality"} <= content.keys():
+            return True
+        return _names_channels(folder, content)
 
     def open(self, folder: Path, ignore: str = "auto") -> Dataset:
-        """List the cases of which there is an image or a label map.
+        """List the cases of which there is an image or a label map, and those of imagesTs for prediction.
 
         Raises
         ------
@@ -64,6 +70,10 @@ class NnunetLayout:
         subjects = (
             _find_subjects(folder, modalities, ending) if listed is None else _listed_subjects(file, listed, modalities)
         )
+        test = _find_images(folder / TEST_FOLDER, modalities, ending)
+        read = {ref.path for subject in subjects for ref in subject.images.values()}  # 'dataset' may list them
+        test = {id: refs for id, refs in test.items() if read.isdisjoint(ref.path for ref in refs.values())}
+        subjects += prediction_subjects(test, [subject.id for subject in subjects])
         return Dataset(
             path=folder,
             layout=self.name,
@@ -73,7 +83,7 @@ class NnunetLayout:
             subjects=tuple(subjects),
             regions={name: parts for name, parts in split.regions.items() if set(parts) <= set(labels.names)},
             region_order=split.order,
-            notes=split.notes,
+            notes=(*split.notes, *layout_notes(folder, subjects)),
             description=str(content.get("description") or ""),
             licence=str(content.get("licence") or content.get("license") or ""),
         )
@@ -81,10 +91,15 @@ class NnunetLayout:
 
 def _is_version_1(folder: Path, content: Mapping[str, Any]) -> bool:
     """Whether a Decathlon's ``dataset.json`` lists an image that lies there with ``_0000`` in its name only."""
+    return "channel_names" not in content and _names_channels(folder, content)
+
+
+def _names_channels(folder: Path, content: Mapping[str, Any]) -> bool:
+    """Whether the first image under ``training`` lies there with ``_0000`` in its name only."""
     training = content.get("training")
     entry = training[0] if isinstance(training, list) and training else None
     image = entry.get("image") if isinstance(entry, Mapping) else None
-    if "channel_names" in content or not isinstance(image, str) or not image.endswith(DEFAULT_ENDING):
+    if not isinstance(image, str) or not image.endswith(DEFAULT_ENDING):
         return False
     path = resolve_listed(folder, image)
     return (
@@ -130,17 +145,23 @@ def _read_channels(file: Path, value: Any) -> tuple[str, ...]:
     return tuple(names[str(n)] for n in range(len(names)))
 
 
-def _find_subjects(folder: Path, modalities: tuple[str, ...], ending: str) -> list[Subject]:
+def _find_images(folder: Path, modalities: tuple[str, ...], ending: str) -> dict[str, dict[str, ImageRef]]:
+    """Images of a folder by modality, by case."""
     images: dict[str, dict[str, ImageRef]] = {}
     pattern = re.compile(r"(?P<case>[^.].*)_(?P<channel>\d{4})" + re.escape(ending))
-    for path in sorted(_listed(folder / "imagesTr")):
+    for path in sorted(_listed(folder)):
         match = pattern.fullmatch(path.name)
         if match and int(match["channel"]) < len(modalities):
             images.setdefault(match["case"], {})[modalities[int(match["channel"])]] = ImageRef(path)
+    return images
+
+
+def _find_subjects(folder: Path, modalities: tuple[str, ...], ending: str) -> list[Subject]:
+    images = _find_images(folder / "imagesTr", modalities, ending)
     if not images:
         raise DatasetError(
             f"{folder / 'imagesTr'}: expected images of nnU-Net's names, such as case_0000{ending}, found none; rename "
-            f"them, or list the cases under 'training' of {FILE}"
+            f"them, or list the files of each case under 'dataset' of {FILE}"
         )
     labels = {p.name.removesuffix(ending): p for p in _listed(folder / "labelsTr") if p.name.endswith(ending)}
     cases = [*images, *(case for case in labels if case not in images and not case.startswith("."))]

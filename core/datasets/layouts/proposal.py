@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from core.datasets.layouts.assignment import Assignment, assign
+from core.datasets.layouts.assignment import Assignment
 from core.datasets.layouts.dicom_files import FoundFiles
 from core.datasets.layouts.dicom_sets import assign_dicom
 from core.datasets.layouts.dicom_studies import propose_modalities
 from core.datasets.layouts.files import image_stem
 from core.datasets.layouts.listing import Listing
+from core.datasets.layouts.matching import match_files
 from core.datasets.layouts.name_words import MODALITY_WORDS, says_label, words
 from core.datasets.layouts.patterns import escape
 from core.datasets.layouts.set_description import parse_description
@@ -23,6 +24,7 @@ from core.errors import DatasetError
 
 NAME = "description"  # of a description that is proposed or edited, for errors
 MAX_TEMPLATES = 400  # of one way to name cases; more are no pattern
+NUMBERED_ENTITIES = ("session", "scan", "number")  # of images that only a number distinguishes; the first free one
 MAX_IMAGES = 40  # patterns of images in a proposal
 MAX_LEFT_OVER = 0.25  # of the files, beyond which words do not explain a folder
 
@@ -99,7 +101,7 @@ def propose(listing: Listing) -> Proposal:
     by_words = find_subjects(listing.images)
     if by_words is not None:
         content = _content(listing, _Keying(by_words.templates, by_words.labels))
-        found = None if content is None else assign(parse_description(NAME, content), listing)
+        found = None if content is None else match_files(parse_description(NAME, content), listing)
         if content is not None and found is not None and _explains(found, listing):
             return Proposal(content, found)
     keyings = [k for k in _keyings(listing.images) if k is not None]
@@ -234,10 +236,15 @@ def _split_part(file: str, last: bool) -> tuple[str, str] | None:
         # The case itself may be the whole name, such as p1 beside p1_seg.
         return (stem, _join(folder, "{case}" + escape(name[len(stem) :]))) if last else None
     case, part = (separated[1], separated[3]) if last else (separated[3], separated[1])
-    if part.isdigit() and len(part) != 4:
+    if _is_number(part):
         return _split_stem(file)
     text = f"{{case}}{separated[2]}{escape(part)}" if last else f"{escape(part)}{separated[2]}{{case}}"
     return case, _join(folder, text + escape(name[len(stem) :]))
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a number, but none of a channel, which has four digits."""
+    return text.isdigit() and len(text) != 4
 
 
 def _join(folder: str, name: str) -> str:
@@ -266,6 +273,9 @@ def _image_patterns(keying: _Keying) -> tuple[Any, dict[str, str]]:
         return _site_pattern(token), {}
     if token is not None:
         before, after, values = token
+        if not keying.labels and all(_is_number(v) for v in values):  # they do not say what an image is
+            name = next(n for n in NUMBERED_ENTITIES if f"{{{n}" not in before + after)
+            return f"{before}{{{name}}}{after}", {}
         entity = "channel" if all(re.fullmatch(r"\d{4}", v) for v in values) else "modality"
         names = {v: _modality_name(v) or v for v in values}
         if len(set(names.values())) < len(values):

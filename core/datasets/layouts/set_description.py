@@ -16,6 +16,7 @@ from typing import Any
 
 from core.colours import is_colour
 from core.datasets.layouts.patterns import Pattern, compile_pattern, escape
+from core.datasets.layouts.several_files import RULE
 from core.errors import DatasetError
 from core.freesurfer import structure_names
 
@@ -39,6 +40,7 @@ KEYS = {
     "id": "id of a subject, made of entities; {case} with the other entities behind it by default",
     "rater": "text of {rater} whose label maps are read; the first by default",
     "overlap": "of masks or segments: error, or later (the class listed later wins)",
+    "several": f"of several files that are one image or label map of a subject: error, or one (is read: {RULE})",
     "other": "patterns of files that are known and not read",
     "exclude": "patterns of files that are not read although others fit them",
     "labels_follow_images": "whether voxels line up as stored where headers contradict each other",
@@ -343,14 +345,26 @@ class _Reader:
 
     def check_other_keys(self) -> None:
         """Check the types of the keys that are read as they are."""
-        for key in ("title", "id", "ignore", "rater", "overlap", "description", "licence", "source", "verified"):
+        for key in (
+            "title",
+            "id",
+            "ignore",
+            "rater",
+            "overlap",
+            "several",
+            "description",
+            "licence",
+            "source",
+            "verified",
+        ):
             if not isinstance(self.content.get(key, ""), str):
                 raise self._error(key, "a text", self.content[key])
         for key in ("auto", "dicom", "general", "needs_labels", "labels_follow_images"):
             if not isinstance(self.content.get(key, False), bool):
                 raise self._error(key, "true or false", self.content[key])
-        if self.content.get("overlap", "error") not in ("error", "later"):
-            raise self._error("overlap", "error or later", self.content["overlap"])
+        for key, values in (("overlap", ("error", "later")), ("several", ("error", "one"))):
+            if self.content.get(key, "error") not in values:
+                raise self._error(key, " or ".join(values), self.content[key])
 
     def _constrained(self, text: str) -> Pattern:
         """A pattern whose ``{modality}`` or ``{channel}`` is one of those listed under ``modalities``."""

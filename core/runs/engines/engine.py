@@ -97,8 +97,8 @@ class Engine(Protocol):
     def resubmit(self, folder: Path) -> None:
         """Submit a queued run again whose job has expired; no effect where jobs do not."""
 
-    def find(self, record: EngineRecord) -> str:
-        """Id of the job with the name of a record; empty if there is none."""
+    def find(self, records: Sequence[EngineRecord]) -> list[str]:
+        """Ids of the jobs with the names of records, empty where there is none, in one request."""
 
     def status_many(self, jobs: Sequence[str]) -> dict[str, JobReport]:
         """A report about each of these jobs, "unknown" for those that it does not know, in one request."""

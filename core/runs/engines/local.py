@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import RunError
-from core.hosts import host_in_file_name
+from core.hosts import host_in_file_name, machine_marks
 from core.processes import module_command
 from core.runs.engines.engine import Capabilities, Check
 from core.runs.store import folder as files
@@ -25,12 +25,12 @@ TITLE = "this machine"
 
 def supervisor_file(root: Path) -> Path:
     """Record of the queue supervisor of this host."""
-    return root / f".supervisor.{host_in_file_name()}.json"
+    return root / f".supervisor.{_host()}.json"
 
 
 def supervisor_lock(root: Path) -> Path:
     """Lock of the queue supervisor of this host."""
-    return root / f".supervisor.{host_in_file_name()}.lock"
+    return root / f".supervisor.{_host()}.lock"
 
 
 def supervisor_alive(root: Path) -> bool:
@@ -80,9 +80,9 @@ class LocalEngine:
     def resubmit(self, folder: Path) -> None:
         """Runs have no jobs here."""
 
-    def find(self, record: EngineRecord) -> str:
+    def find(self, records: Sequence[EngineRecord]) -> list[str]:
         """Runs have no jobs here."""
-        return ""
+        return [""] * len(records)
 
     def status_many(self, jobs: Sequence[str]) -> dict[str, JobReport]:
         """Runs have no jobs here: their state follows from their processes."""
@@ -111,3 +111,8 @@ def _is_supervisor(path: Path) -> bool:
     identity = str(record.get("identity", ""))
     origin = Origin(str(record.get("host", "")), str(record.get("pid_space", "")))
     return is_here(origin, identity) and is_alive(record.get("pid"), identity)
+
+
+def _host() -> str:
+    """This host in names of files: by a mark too, where it has one, as another machine may have its name."""
+    return ".".join([host_in_file_name(), *machine_marks()[:1]])

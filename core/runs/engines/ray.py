@@ -35,6 +35,7 @@ from core.runs.store import folder as files
 from core.runs.store.engine_records import (
     JOB,
     JOB_ENDS,
+    JOB_LIMITS_ITSELF,
     JOB_SIGNAL_S,
     EngineRecord,
     JobReport,
@@ -50,6 +51,8 @@ JOBS = "/api/jobs/"
 NODES = "/nodes?view=summary"
 WORKER = "segmentarium_worker"  # in the metadata of a job: the module of its trainer process
 WANTED = "segmentarium_wants_"  # and before the name of each resource that it asks for
+LIMIT = "segmentarium_time_limit_s"  # in the metadata of a job that has one
+OVERTIME_S = 60  # for the trainer's parent process to record how the run ended
 _EXISTS = "already exists"
 
 
@@ -116,11 +119,13 @@ class RayEngine:
             self._resubmit(folder)
 
     def _resubmit(self, folder: Path) -> None:
+        expired = read_engine(folder)
+        if expired is None or not expired.job:
+            return
+        worker = _metadata(self._api.get(JOBS + expired.job))[WORKER]  # before the lock, which others wait for
         with files.lock(folder):
-            expired = read_engine(folder)
-            if expired is None or not expired.job or read_state(folder).state != "queued":
+            if read_engine(folder) != expired or read_state(folder).state != "queued":
                 return
-            worker = _metadata(self._api.get(JOBS + expired.job))[WORKER]
             now = time.time()
             record = EngineRecord(self.name, job_name(folder, now), submitted_at=now, lease=current_lease())
             write_engine(folder, record)
@@ -130,15 +135,12 @@ class RayEngine:
             change_engine(folder, record, **asdict(expired))
             raise
 
-    def find(self, record: EngineRecord) -> str:
-        """Id of the job with the name of a record, which is that name; empty if there is none."""
-        if not record.name:
-            return ""
-        try:
-            self._api.get(JOBS + record.name)
-        except NotFoundError:
-            return ""
-        return record.name
+    def find(self, records: Sequence[EngineRecord]) -> list[str]:
+        """Ids of the jobs with the names of records, which are these names; empty where there is none."""
+        if not any(record.name for record in records):
+            return [""] * len(records)
+        known = {job.get("submission_id") for job in self._api.get(JOBS, list)}
+        return [record.name if record.name in known else "" for record in records]
 
     def status_many(self, jobs: Sequence[str]) -> dict[str, JobReport]:
         """What Ray says about jobs; where one waits or runs, its nodes are asked for too."""
@@ -203,7 +205,8 @@ class RayEngine:
             lines += self._time_limit(limit_s)
         lines.append(trainer_parent(self.settings, word, worker))
         wanted = self._request(files.read_config_or_default(folder))
-        self._post(record.name, lines, wanted, {WORKER: worker})
+        limit = {LIMIT: str(limit_s)} if limit_s else {}
+        self._post(record.name, lines, wanted, {WORKER: worker, **limit})
         with suppress(LockHeldError):  # the job is found by its name
             change_engine(folder, record, job=record.name, problem="")
 
@@ -211,11 +214,12 @@ class RayEngine:
         return time_limit_s(self.settings.time) if self.settings.time else 0
 
     def _time_limit(self, limit_s: int) -> list[str]:
-        """Lines that signal the time limit, which Ray does not have: first to save a checkpoint, then the end."""
+        """Lines that signal that the time limit, which Ray does not have, is near: to save a checkpoint. At the limit
+        the trainer's parent process ends the trainer, and is killed itself if it has not ended a moment later."""
         signal_s = self.settings.signal_s
-        watch = f"sleep {limit_s - signal_s} && kill -TERM $$ && sleep {signal_s} && kill -KILL $$"
+        watch = f"sleep {limit_s - signal_s} && kill -TERM $$ && sleep {signal_s + OVERTIME_S} && kill -KILL $$"
         return [
-            f"export {JOB_ENDS}=$(($(date +%s) + {limit_s})) {JOB_SIGNAL_S}={signal_s}",
+            f"export {JOB_ENDS}=$(($(date +%s) + {limit_s})) {JOB_SIGNAL_S}={signal_s} {JOB_LIMITS_ITSELF}=1",
             f"( {watch} ) >/dev/null 2>&1 &",
         ]
 
@@ -286,7 +290,8 @@ def _report(job: Mapping[str, Any], nodes: Mapping[str, _Node]) -> JobReport:
         return JobReport("ended", SUCCEEDED, place)
     if gave_up_waiting(error_type, message):
         return JobReport("waiting", EXPIRED, expired=True)
-    return JobReport("ended", explain_failure(error_type, message, job.get("driver_exit_code")), place)
+    reason = explain_failure(error_type, message, job.get("driver_exit_code"), bool(_metadata(job).get(LIMIT)))
+    return JobReport("ended", reason, place)
 
 
 def _root_is_missing(folder: Path) -> str:

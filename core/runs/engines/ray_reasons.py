@@ -30,7 +30,7 @@ def gave_up_waiting(error_type: str, message: str) -> bool:
     return error_type == _UNSTARTED or (not error_type and "failed to start within" in message)
 
 
-def explain_failure(error_type: str, message: str, status: int | None) -> str:
+def explain_failure(error_type: str, message: str, status: int | None, limited: bool = False) -> str:
     """How a job failed, and what to do.
 
     Parameters
@@ -38,9 +38,13 @@ def explain_failure(error_type: str, message: str, status: int | None) -> str:
     error_type : str. Ray's kind of the failure; empty in earlier versions of Ray.
     message : str. Its message.
     status : int or None. Exit status of the job; negative for a signal.
+    limited : bool. Whether the job has a time limit, at which it is killed if it has not ended.
     """
     if status in _KILLED:
-        return f"its job was killed (SIGKILL), perhaps because the memory of its node was full; {RESUME}"
+        why = "its time limit (`time`) was reached, or the memory of its node was full"
+        if not limited:
+            why = "perhaps because the memory of its node was full"
+        return f"its job was killed (SIGKILL){':' if limited else ','} {why}; {RESUME}"
     if status is not None:
         return _exit_reason(status, message)
     if _OF_MEMORY.search(message):

@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -120,10 +120,10 @@ class SlurmEngine:
     def resubmit(self, folder: Path) -> None:
         """Slurm gives up no job that waits."""
 
-    def find(self, record: EngineRecord) -> str:
-        """Id of the job with the name of a record; empty if there is none."""
-        job = self._find(record.name) if record.name else ""
-        return job if not job or record.task is None else f"{job}_{record.task}"
+    def find(self, records: Sequence[EngineRecord]) -> list[str]:
+        """Ids of the jobs with the names of records; empty where there is none. The runs of an array share a name."""
+        numbers = self._find({record.name for record in records} - {""})
+        return [_job_id(numbers.get(record.name, ""), record) for record in records]
 
     def status_many(self, jobs: Sequence[str]) -> dict[str, JobReport]:
         """What ``squeue``, and ``sacct`` where the cluster keeps accounts, say about jobs."""
@@ -254,14 +254,19 @@ class SlurmEngine:
     def _find_earlier(self, name: str) -> str:
         """Number of the job of an earlier submission; where that cannot be asked, it may be there."""
         try:
-            return self._find(name)
+            return self._find({name}).get(name, "")
         except UnsentError as error:
             raise UnansweredError(str(error)) from error
 
-    def _find(self, name: str) -> str:
-        """Number of the job with a name that waits or runs; empty if there is none."""
-        numbers = self._run("squeue", "-h", "-t", _LIVING, "--name", name, "-o", "%F").split()
-        return max(numbers, key=int, default="")
+    def _find(self, names: Collection[str]) -> dict[str, str]:
+        """Numbers of the jobs with these names that wait or run, by name; of several of one name the newest."""
+        if not names:
+            return {}
+        listed = [] if len(names) > MAX_LISTED else ["--name", ",".join(sorted(names))]
+        lines = self._run("squeue", "-h", "-t", _LIVING, *listed, "-o", "%F|%j").splitlines()
+        rows = [line.partition("|") for line in lines]
+        living = sorted((int(number), name) for number, _, name in rows if name in names)
+        return {name: str(number) for number, name in living}
 
     def _accounted(self, jobs: Sequence[str]) -> dict[str, JobReport]:
         """What the accounts say about jobs that the controller has forgotten; nothing where there are none."""
@@ -319,7 +324,12 @@ def _failure(output: str) -> type[EngineError]:
 def _note(folder: Path, record: EngineRecord, job: str) -> None:
     """Write the number of the job of a run, unless it was queued again in the meantime."""
     with suppress(LockHeldError):  # the job is found by its name
-        change_engine(folder, record, job=job if record.task is None else f"{job}_{record.task}", problem="")
+        change_engine(folder, record, job=_job_id(job, record), problem="")
+
+
+def _job_id(number: str, record: EngineRecord) -> str:
+    """Id of the job of a run, which may be a task of an array; empty without a number."""
+    return number if not number or record.task is None else f"{number}_{record.task}"
 
 
 def _report(state: str, reason: str, nodes: str, gres: str) -> JobReport:

@@ -7,7 +7,16 @@ import os
 import time
 from dataclasses import dataclass
 
-from core.runs.store.engine_records import JOB, JOB_ENDS, JOB_NAME, JOB_NODES, JOB_RESTART, JOB_SIGNAL_S, EngineRecord
+from core.runs.store.engine_records import (
+    JOB,
+    JOB_ENDS,
+    JOB_LIMITS_ITSELF,
+    JOB_NAME,
+    JOB_NODES,
+    JOB_RESTART,
+    JOB_SIGNAL_S,
+    EngineRecord,
+)
 
 SIGNAL_EARLY_S = 60.0  # Slurm sends the signal up to so much earlier than it was asked to
 
@@ -25,6 +34,7 @@ class EngineJob:
     signal_s : float. Time before ``ends_at`` at which its engine signals that the time limit is near, in seconds; the
         default is that of jobs which an earlier version submitted.
     name : str. Its name, where that is not its id; empty for jobs which an earlier version submitted.
+    limits_itself : bool. Whether its engine knows no time limit, so that its own process ends it at ``ends_at``.
     """
 
     id: str = ""
@@ -33,6 +43,12 @@ class EngineJob:
     nodes: tuple[str, ...] = ()
     signal_s: float = 120.0
     name: str = ""
+    limits_itself: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this process is to end it now, as its time limit is reached."""
+        return self.limits_itself and self.ends_at is not None and time.time() >= self.ends_at
 
     def is_of(self, record: EngineRecord) -> bool:
         """Whether it is the job of a run: by its name, and by its id once the submitter has noted it. A job of an
@@ -53,4 +69,5 @@ def engine_job() -> EngineJob:
     given = os.environ.get
     ends_at = float(given(JOB_ENDS) or 0) or None
     nodes, signal_s = tuple(json.loads(given(JOB_NODES) or "[]")), float(given(JOB_SIGNAL_S) or EngineJob.signal_s)
-    return EngineJob(given(JOB, ""), int(given(JOB_RESTART) or 0), ends_at, nodes, signal_s, given(JOB_NAME, ""))
+    name, limits_itself = given(JOB_NAME, ""), given(JOB_LIMITS_ITSELF) == "1"
+    return EngineJob(given(JOB, ""), int(given(JOB_RESTART) or 0), ends_at, nodes, signal_s, name, limits_itself)

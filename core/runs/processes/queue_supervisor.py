@@ -17,6 +17,7 @@ from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import RunError
+from core.files import may_be_present
 from core.processes import module_command
 from core.runs.catalog import update_index
 from core.runs.engines.local import in_queue_here, supervisor_alive, supervisor_file, supervisor_lock
@@ -94,11 +95,11 @@ class QueueSupervisor:
     def serve(self, idle_s: float) -> None:
         """Poll until idle. A run queued at the moment of exit is seen by this supervisor or by a new one."""
         record = supervisor_file(self.root)
-        while self.root.is_dir():
+        while may_be_present(self.root):
             identity = {"pid": os.getpid(), "identity": process_identity(os.getpid()), **asdict(Origin.here())}
             files.write_json(record, {**identity, "since": time.time()})
             last_work = time.monotonic()
-            while time.monotonic() - last_work < idle_s and self.root.is_dir():
+            while time.monotonic() - last_work < idle_s and may_be_present(self.root):
                 if self.poll():
                     last_work = time.monotonic()
                 time.sleep(POLL_S)

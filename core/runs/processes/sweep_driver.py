@@ -11,7 +11,7 @@ from core.config import TrainConfig
 from core.runs.engine_poller import ensure_pollers
 from core.runs.group_summary import settings_of
 from core.runs.launch import WORKER
-from core.runs.store.groups import Group, read_sweeps
+from core.runs.store.groups import Group, read_own_sweeps, read_sweeps
 from core.runs.sweeps import advance
 
 EVERY_S = 2.0  # shortest time between two looks at the sweeps
@@ -20,7 +20,7 @@ SLOW_ENGINES = 8  # sweeps whose engines may be waited for at the same time
 
 
 class SweepDriver:
-    """Advances every sweep that has not ended.
+    """Advances every sweep of this host that has not ended.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class SweepDriver:
         if time.monotonic() - self._polled_at >= EVERY_S:
             left = [
                 group
-                for group in read_sweeps(self.root)
+                for group in read_own_sweeps(self.root)
                 if self._ended.get(group.id) != group or not {*busy}.isdisjoint(group.runs)
             ]
             self._going_on = [group.id for group in left if self._advance(group)] != []

@@ -39,8 +39,11 @@ from core.runs.store.reconciliation import write_reconciled_state
 from core.runs.store.state import RESUMABLE, RunState, read_state, write_state
 from core.runs.store.stop_file import AT_ONCE, PRUNED, SIGNALLED, STOP, read_stop, write_stop
 
+CLAIM_WAIT_S = 60.0  # a job waits so long for the lock of its run: an engine starts it once
 POLL_S = 0.1
 STOP_POLLS = 10  # polls between looks at whether another host asks to end at once
+ENDING_SIGNALS = ("SIGKILL", "SIGTERM")  # by which a scheduler ends a job
+TOO_LATE = "it was killed before it could save; progress that no checkpoint holds is lost"
 STATE_POLLS = 10  # polls between looks at the state of a run that is being prepared
 
 
@@ -75,7 +78,7 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
         If the run is not queued (another process claimed it, or it was stopped), or another job is to train it.
     """
     job = engine_job()
-    with files.lock(folder):
+    with files.lock(folder, CLAIM_WAIT_S):
         state, record = read_state(folder), read_engine(folder)
         if job.id and (record is None or not job.is_of(record)):  # one that was given up, but not cancelled
             other = "the queue of its host" if record is None else f"job {record.job or record.name or 'yet to come'}"
@@ -129,7 +132,8 @@ def _was_interrupted(folder: Path, state: RunState) -> bool:
 
 
 def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> RunState:
-    """Run the trainer of a starting run to its end. SIGINT and SIGTERM request a stop; a second one kills the trainer.
+    """Run the trainer of a starting run to its end. SIGINT, SIGTERM and SIGHUP request a stop. A second SIGINT, which a
+    person sends by Ctrl-C, kills the trainer; schedulers repeat their signals while a run saves, which changes nothing.
 
     Parameters
     ----------
@@ -179,7 +183,7 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
     if superseded:
         files.append_log(folder, f"{host_name()}: the run was given up here and started again: the trainer was ended")
         return read_state(folder)
-    _write_exit(folder, state.attempt, trainer, oom_kills)
+    _write_exit(folder, state.attempt, trainer, oom_kills, job)
     state = write_reconciled_state(folder)
     if state.state == "stopped" and read_stop(folder) == SIGNALLED:
         state = write_state(folder, replace(state, message=job.why_signalled()), durable=True)
@@ -200,9 +204,9 @@ def _is_superseded(folder: Path, attempt: int) -> bool:
 
 
 def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], niceness: int, job: EngineJob) -> bool:
-    """Wait for the trainer, pass on signals as stop requests, kill it where another host asks to end at once, and lower
-    its priority by ``niceness`` once it trains; returns whether it was killed because the run was started again
-    elsewhere."""
+    """Wait for the trainer, pass on signals as stop requests, kill it where another host asks to end at once or its job
+    is out of time, and lower its priority by ``niceness`` once it trains; returns whether it was killed because the run
+    was started again elsewhere."""
     attempt, requests, superseded = read_state(folder).attempt, 0, False
     polls = 0
     while True:
@@ -217,22 +221,31 @@ def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], ni
             pass
         if len(signals) > requests:
             requests = len(signals)
-            if requests > 1:
+            if not job.id and signals.count(signal.SIGINT) > 1:
                 write_stop(folder, AT_ONCE)
                 kill_tree(trainer.pid)
             elif read_stop(folder) is None:
                 write_stop(folder, SIGNALLED if job.id else "")
+        if job.is_over:
+            if read_stop(folder) is None:
+                write_stop(folder, SIGNALLED)
+            kill_tree(trainer.pid)
         if polls % STOP_POLLS == 0:
             superseded = superseded or _is_superseded(folder, attempt)
             if superseded or read_stop(folder) == AT_ONCE:
                 kill_tree(trainer.pid)
 
 
-def _write_exit(folder: Path, attempt: int, trainer: subprocess.Popen[bytes], oom_kills_before: OomKills) -> None:
+def _write_exit(
+    folder: Path, attempt: int, trainer: subprocess.Popen[bytes], oom_kills_before: OomKills, job: EngineJob
+) -> None:
     stop = read_stop(folder)
     name, peak = signal_name(trainer.returncode), peak_memory_bytes()
-    unexplained = read_state(folder).active  # the trainer did not write how it ended
-    reason = describe_exit(trainer.returncode, oom_kills_before, count_oom_kills(), peak) if unexplained else ""
+    reason = ""
+    if read_state(folder).active:  # the trainer did not write how it ended
+        reason = describe_exit(trainer.returncode, oom_kills_before, count_oom_kills(), peak)
+        if name in ENDING_SIGNALS and (stop == SIGNALLED or job.is_over):
+            reason = f"{job.why_signalled()}; {TOO_LATE}"
     record = {
         "attempt": attempt,
         "pid": trainer.pid,

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import RunError
-from core.files import StampedCache
+from core.files import StampedCache, may_be_present
 from core.runs.store import folder as files
+from core.runs.store.file_clock import age_s
 from core.runs.store.heartbeat import OLD_S, ChangeWatch
 
 ENGINE = "engine.json"
@@ -28,6 +29,7 @@ JOB_NAME = "SEGMENTARIUM_JOB_NAME"  # its name, as there, if that is not its id
 JOB_RESTART = "SEGMENTARIUM_JOB_RESTART"  # how often it was restarted
 JOB_ENDS = "SEGMENTARIUM_JOB_ENDS"  # when its time limit ends it, in seconds since 1970; may be empty
 JOB_SIGNAL_S = "SEGMENTARIUM_JOB_SIGNAL_S"  # seconds before that end at which it is asked to end
+JOB_LIMITS_ITSELF = "SEGMENTARIUM_JOB_LIMITS_ITSELF"  # "1": its engine knows no time limit, its process ends it then
 JOB_NODES = "SEGMENTARIUM_JOB_NODES"  # command that starts a process on each of several nodes, as a JSON list
 
 JOB_RENDEZVOUS = "SEGMENTARIUM_JOB_RENDEZVOUS"  # address and port where its nodes meet
@@ -111,9 +113,19 @@ _watch = ChangeWatch()
 
 
 def read_engine(folder: Path) -> EngineRecord | None:
-    """The engine of a run, cached; ``None`` for the queue of this machine and for runs in a terminal."""
+    """The engine of a run, cached; ``None`` for the queue of this machine and for runs in a terminal.
+
+    Raises
+    ------
+    RunError
+        If its file is damaged, or cannot be read: the run may be that of a cluster.
+    """
     path = folder / ENGINE
-    return _records.get(lambda: _parse_record(path), path, missing=lambda: None)
+
+    def missing() -> EngineRecord | None:
+        return _parse_record(path) if may_be_present(path) else None
+
+    return _records.get(lambda: _parse_record(path), path, missing=missing)
 
 
 def engine_of(record: EngineRecord | None) -> str:
@@ -171,9 +183,10 @@ def read_answer(root: Path, engine: str) -> EngineAnswer:
 
 
 def answer_age_s(root: Path, engine: str) -> float:
-    """Time since an engine was last asked, on the clock of this process."""
+    """Time since an engine was last asked, whatever the clock of the host that asked says."""
     answer = read_answer(root, engine)
-    return _watch.silence((root, engine), (answer.host, answer.count, answer.asked_at), answer.asked_at).age_s
+    value = (answer.host, answer.count, answer.asked_at)
+    return _watch.silence((root, engine), value, lambda: age_s(answer_file(root, engine), root, answer.asked_at)).age_s
 
 
 def read_report(root: Path, record: EngineRecord) -> tuple[JobReport | None, str]:

@@ -40,8 +40,8 @@ from core.checkpointing.metadata import LAST as LAST
 from core.checkpointing.metadata import PREVIOUS as PREVIOUS
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
-from core.files import atomic_write, read_replaced, read_tail
-from core.runs.store.process import locked
+from core.files import atomic_write, is_present, may_be_present, read_replaced, read_tail
+from core.runs.store.process import LOCK_WAIT_S, locked
 
 CONFIG, STATE, RUN = "config.json", "state.json", "run.json"
 LOG, EXIT, LOCK = "log.txt", "exit.json", ".lock"
@@ -115,11 +115,11 @@ def run_folder(root: Path, run_id: str) -> Path:
     Raises
     ------
     RunError
-        If the id is not a plain folder name, or there is no such run.
+        If the id is not a plain folder name, there is no such run, or its file system does not answer.
     """
     check_id(run_id)
     folder = root / run_id
-    if not (folder / CONFIG).is_file():
+    if not _has(folder / CONFIG):
         raise RunError(f"expected a run in {root}, found none called {run_id!r}; `runs list` shows all")
     return folder
 
@@ -137,12 +137,19 @@ def check_id(text: str) -> None:
 
 
 def has_training_state(folder: Path) -> bool:
-    """Whether a run has a checkpoint from which it resumes; otherwise it begins anew."""
-    return any((folder / name).exists() for name in (LAST, PREVIOUS))
+    """Whether a run has a checkpoint from which it resumes; otherwise it begins anew.
+
+    Raises
+    ------
+    RunError
+        If its file system does not answer.
+    """
+    return any(_has(folder / name) for name in (LAST, PREVIOUS))
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The folders of all runs under a root, in no particular order; empty if the root does not exist.
+    """The folders of all runs under a root, in no particular order; empty if the root does not exist. One whose files
+    cannot be looked at now is among them.
 
     Raises
     ------
@@ -159,13 +166,19 @@ def run_folders(root: Path) -> list[Path]:
             f"{root}: the folder of runs cannot be read: {error.strerror or error}; is its file system mounted, and "
             "may this user read it?"
         ) from error
-    return [folder for folder in found if (folder / CONFIG).is_file()]
+    return [folder for folder in found if may_be_present(folder / CONFIG)]
 
 
-def lock(folder: Path) -> AbstractContextManager[IO[str]]:
-    """Lock of a run, held while another process than its trainer changes it (start, stop in the queue, resume, rename,
-    delete)."""
-    return locked(folder / LOCK)
+def lock(folder: Path, timeout_s: float = LOCK_WAIT_S) -> AbstractContextManager[IO[str]]:
+    """Lock of a run, held for a moment while another process than its trainer changes it (start, stop in the queue,
+    resume, rename, delete); never while an engine is asked.
+
+    Raises
+    ------
+    LockHeldError
+        If another process holds it for longer than ``timeout_s``.
+    """
+    return locked(folder / LOCK, timeout_s)
 
 
 def write_json(path: Path, data: Any, durable: bool = False) -> None:
@@ -249,6 +262,20 @@ def read_annotations(folder: Path) -> Annotations:
     tags = facts.get("tags")
     found = tuple(str(t) for t in tags) if isinstance(tags, list) else ()
     return Annotations(str(facts.get("name") or folder.name), str(facts.get("notes") or ""), found)
+
+
+def _has(path: Path) -> bool:
+    """Whether a file of a run exists.
+
+    Raises
+    ------
+    RunError
+        If its file system does not say.
+    """
+    try:
+        return is_present(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}; is its file system mounted?") from error
 
 
 def append_log(folder: Path, line: str) -> None:

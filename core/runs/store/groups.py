@@ -7,6 +7,7 @@ A process changes it under its lock (:func:`change_group`).
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import time
@@ -21,6 +22,7 @@ from core.errors import ConfigError, RunError, check_version
 from core.files import StampedCache
 from core.runs.store import folder as files
 from core.runs.store.process import locked
+from core.runs.store.run_origin import Origin
 
 GROUPS, GROUP = "groups", "group.json"
 VERSION = 2  # sweeps; groups of folds are written as version 1, which earlier versions read
@@ -61,6 +63,8 @@ class Group:
     members : tuple of Member. In order.
     created_at : float. Seconds since 1970 (UTC).
     settings : dict. Of a sweep, :class:`core.sweeps.settings.SweepSettings` as JSON values; empty for folds.
+    origin : Origin. Of a sweep, the host that proposes and prunes its trials, in whose queue they wait; any host for
+        sweeps of earlier versions.
     """
 
     id: str
@@ -70,6 +74,7 @@ class Group:
     members: tuple[Member, ...]
     created_at: float = field(default_factory=time.time)
     settings: dict[str, Any] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def given_name(self) -> str:
@@ -91,6 +96,7 @@ class Group:
             "members": [{"run": member.run, "values": member.values} for member in self.members],
             "created_at": self.created_at,
             **({"settings": self.settings} if self.settings else {}),
+            **({"origin": dataclasses.asdict(self.origin)} if self.origin != Origin() else {}),
         }
 
     @classmethod
@@ -107,7 +113,8 @@ class Group:
             members = tuple(Member(str(m["run"]), dict(m.get("values") or {})) for m in data["members"])
             config = TrainConfig.from_json(data["config"])
             name, created_at, settings = str(data["name"]) or id, float(data["created_at"]), data.get("settings")
-            return cls(id, name, str(data["kind"]), config, members, created_at, dict(settings or {}))
+            origin = Origin.from_json(data.get("origin") or {})
+            return cls(id, name, str(data["kind"]), config, members, created_at, dict(settings or {}), origin)
         except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise RunError(f"expected a group of runs, got: {error}") from error
 
@@ -168,6 +175,11 @@ def read_groups(root: Path) -> list[Group]:
 def read_sweeps(root: Path) -> list[Group]:
     """The groups of a root that are sweeps."""
     return [group for group in read_groups(root) if group.kind == SWEEP]
+
+
+def read_own_sweeps(root: Path) -> list[Group]:
+    """The sweeps of a root whose trials this host proposes."""
+    return [group for group in read_sweeps(root) if group.origin.is_own]
 
 
 def read_group(root: Path, group_id: str) -> Group:

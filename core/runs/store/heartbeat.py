@@ -1,7 +1,8 @@
 """Heartbeat of a run: written every second where it trains, and judged by other hosts by whether it changes.
 
 The clocks of two hosts differ, so the time in a beat says little on another one. A reader remembers when it saw a beat
-for the first time; only a beat that stays the same for long enough on the reader's own clock is old for certain.
+for the first time, and how old its file was then (:mod:`core.runs.store.file_clock`); only a beat that stays the same
+for long enough on the reader's own clock is old for certain.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Silence:
 
     Attributes
     ----------
-    age_s : float. Probable time since the last change; on the first read by the time that was written with it.
+    age_s : float. Probable time since the last change; on the first read by the age of its file.
     observed_s : float. Time for which this process has seen no change, by its own clock.
     changed : bool. Whether this process has seen it change before.
     """
@@ -81,18 +82,18 @@ class ChangeWatch:
     def __init__(self) -> None:
         self._seen: dict[Hashable, tuple[Any, float, float, bool]] = {}  # value, when seen, its age then, changed
 
-    def silence(self, key: Hashable, value: Any, written_at: float) -> Silence:
+    def silence(self, key: Hashable, value: Any, first_age_s: Callable[[], float]) -> Silence:
         """For how long a thing has had its present value.
 
         Parameters
         ----------
         key : hashable. The thing.
         value : object. Its present value.
-        written_at : float. When it was written by the clock of its writer, in seconds since 1970.
+        first_age_s : callable. Its age in seconds; called at the first look only.
         """
         now, known = time.monotonic(), self._seen.get(key)
         if known is None:
-            known = self._seen[key] = (value, now, max(0.0, time.time() - written_at), False)
+            known = self._seen[key] = (value, now, max(0.0, first_age_s()), False)
         elif known[0] != value:
             known = self._seen[key] = (value, now, 0.0, True)
         _, since, age_s, changed = known

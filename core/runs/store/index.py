@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from core.runs.store.metrics_file import MetricRow, finite_or_none
 from core.runs.store.reconciliation import reconciled_state
 from core.runs.store.review_notes import ReviewNote, note_of, notes_folders, read_notes_file, row_of
 from core.runs.store.root_id import read_root_id, renew_root_id, root_id
-from core.runs.store.rows import CHUNK, upsert
+from core.runs.store.rows import CHUNK, measured_runs, remove_measurements, upsert
 from core.runs.store.schema import METRICS, NOTES, ROOTS, RUNS
 from core.runs.store.state import RunState
 
@@ -139,11 +138,16 @@ class Index:
         with self._writing(run_id) as (connection, root):
             values = [_metric_values(root, run_id, row) for row in listed]
             of_run = (METRICS.c.root == root) & (METRICS.c.run == run_id)
-            stored = connection.execute(sa.select(METRICS.c.id, *columns).where(of_run).order_by(METRICS.c.id)).all()
-            pairs = zip(stored, values, strict=False)
-            equal = sum(1 for _ in takewhile(lambda pair: tuple(pair[0][1:]) == tuple(pair[1].values()), pairs))
-            if equal < len(stored):
-                connection.execute(METRICS.delete().where(of_run, METRICS.c.id >= stored[equal].id))
+            query = sa.select(METRICS.c.id, *columns).where(of_run).order_by(METRICS.c.id)
+            equal, other = 0, None  # the first row that differs
+            with connection.execute(query, execution_options={"yield_per": CHUNK}) as stored:
+                for row in stored:
+                    if equal == len(values) or tuple(row[1:]) != tuple(values[equal].values()):
+                        other = row.id
+                        break
+                    equal += 1
+            if other is not None:
+                remove_measurements(connection, root, run_id, other)
             _insert_metrics(connection, values[equal:])
             _note_size(connection, root, run_id, size)
 
@@ -174,7 +178,7 @@ class Index:
     def delete_run(self, run_id: str) -> None:
         """Remove all rows of a run."""
         with self._writing(run_id) as (connection, root):
-            connection.execute(METRICS.delete().where(METRICS.c.root == root, METRICS.c.run == run_id))
+            remove_measurements(connection, root, run_id)
             connection.execute(RUNS.delete().where(RUNS.c.root == root, RUNS.c.id == run_id))
             of_run = NOTES.c.folder.startswith(f"{run_id}/", autoescape=True)
             connection.execute(NOTES.delete().where(NOTES.c.root == root, of_run))
@@ -221,6 +225,8 @@ class Index:
     def rebuild(self) -> int:
         """Make all rows of this root again from its run folders, in one transaction; returns the number of runs."""
         with self._database.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                postgres.lift_limits(connection)
             root = self._registered(connection)
             if connection.dialect.name == "postgresql":
                 postgres.lock(connection, "root", root)
@@ -256,7 +262,8 @@ class Index:
 
     def _rebuild(self, connection: Connection, root: str) -> int:
         folders = sorted(files.run_folders(self.root), key=lambda f: f.name)
-        connection.execute(METRICS.delete().where(METRICS.c.root == root))
+        for _, run in measured_runs(connection, root):
+            remove_measurements(connection, root, run)
         connection.execute(RUNS.delete().where(RUNS.c.root == root))
         for folder in folders:
             config, name = files.read_config_or_default(folder), files.read_name(folder)

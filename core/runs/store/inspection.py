@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.formatting import format_count
 from core.runs.store import folder as files
+from core.runs.store import postgres
 from core.runs.store.database import database_url, new_engine
 from core.runs.store.database_errors import display_name, reason_of, sqlite_damage
 from core.runs.store.migration import schema_version
@@ -82,6 +83,8 @@ def _inspect(root: Path, name: str, connection: Connection) -> Inspection:
         )
     if damage := sqlite_damage(connection, quick=True):
         problems.append(f"{name}: damaged: {damage}; `runs rebuild` makes it again")
+    if connection.dialect.name == "postgresql":
+        postgres.lift_limits(connection)  # it answers: counting millions of rows takes long
     id = read_root_id(root)
     indexed = {str(run) for run in connection.execute(sa.select(RUNS.c.id).where(RUNS.c.root == id)).scalars()}
     folders = {folder.name for folder in files.run_folders(root)}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunError
-from core.files import append_line, atomic_write, file_stamp, parse_line, read_replaced
+from core.files import append_line, atomic_write, file_stamp, is_present, parse_line, read_replaced
 
 METRICS = "metrics.jsonl"
 _TAIL_BYTES = 256 * 1024
@@ -118,7 +118,7 @@ def drop_metrics_after(folder: Path, step: int) -> None:
     """
     path = folder / METRICS
     try:
-        if path.is_file():
+        if is_present(path):
             kept = [record for record in _without_superseded(_records(path)) if step and record["step"] <= step]
             atomic_write(path, b"".join(map(_to_line, kept)))
     except OSError as error:

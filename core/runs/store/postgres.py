@@ -20,6 +20,7 @@ from core.errors import RunError
 CONNECT_TIMEOUT_S = 3
 ANSWER_TIMEOUT_S = 3.0  # of the client for one answer: a frozen server does not keep its own time-outs
 STATEMENT_TIMEOUT_MS = 2500
+ADMINISTRATION_TIMEOUT_S = 3600.0  # of the client for one answer, in a transaction of administration
 MIGRATION_WAIT_S = 60.0
 INSTALL = "pip install -r requirements-postgres.txt"
 
@@ -69,7 +70,18 @@ def create_engine(url: sa.URL, lock_timeout_ms: int, durable: bool) -> Engine:
         ) from error
     if engine.dialect.driver == "psycopg":
         sa.event.listen(engine, "do_connect", _connect)
+        sa.event.listen(engine, "checkin", _limit_again)
     return engine
+
+
+def lift_limits(connection: Connection) -> None:
+    """Let the statements of the present transaction take as long as they need, for administration: a rebuild, a copy or
+    a count of millions of rows. The connection was made within the limits, so a frozen server is found before."""
+    for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        connection.exec_driver_sql(f"SET LOCAL {name} = 0")
+    raw: Any = connection.connection.driver_connection
+    if hasattr(raw, "answer_timeout_s"):
+        raw.answer_timeout_s = ADMINISTRATION_TIMEOUT_S
 
 
 def lock(connection: Connection, *names: str, shared: bool = False) -> None:
@@ -141,6 +153,12 @@ def _connect(dialect: Any, record: Any, arguments: list[Any], keywords: dict[str
     return _connection_class().connect(*arguments, **keywords)
 
 
+def _limit_again(raw: Any, record: Any) -> None:
+    """Limit a connection whose transaction has ended."""
+    if raw is not None:
+        raw.answer_timeout_s = ANSWER_TIMEOUT_S
+
+
 @cache
 def _connection_class() -> Any:
     import psycopg
@@ -153,9 +171,10 @@ def _connection_class() -> Any:
         """
 
         cut = False
+        answer_timeout_s = ANSWER_TIMEOUT_S
 
         def wait(self, *arguments: Any, **keywords: Any) -> Any:
-            timer = threading.Timer(ANSWER_TIMEOUT_S, self._cut_off, (self.fileno(),))
+            timer = threading.Timer(self.answer_timeout_s, self._cut_off, (self.fileno(),))
             timer.daemon = True
             timer.start()
             try:
@@ -163,7 +182,7 @@ def _connection_class() -> Any:
             except psycopg.Error as error:
                 if self.cut:
                     raise psycopg.OperationalError(
-                        f"the server gave no answer within {ANSWER_TIMEOUT_S:g} s"
+                        f"the server gave no answer within {self.answer_timeout_s:g} s"
                     ) from error
                 raise
             finally:

@@ -23,6 +23,7 @@ from core.file_locks import try_lock
 from core.hosts import boot_id
 from core.processes import PROJECT, module_environment
 
+LOCK_WAIT_S = 5.0  # longest wait for a lock, unless the caller says otherwise
 _PR_SET_PDEATHSIG = 1
 _detached: list[subprocess.Popen[bytes]] = []
 
@@ -94,7 +95,7 @@ def reap_detached() -> None:
 
 
 @contextmanager
-def locked(path: Path, timeout_s: float = 5.0) -> Iterator[IO[str]]:
+def locked(path: Path, timeout_s: float = LOCK_WAIT_S) -> Iterator[IO[str]]:
     """Hold an exclusive lock on a lock file; the kernel releases it when the holder dies.
 
     Raises

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from core.hosts import host_name
 from core.runs.store import folder as files
 from core.runs.store import stop_file
 from core.runs.store.engine_records import JobReport, read_engine, read_report
+from core.runs.store.file_clock import age_s
 from core.runs.store.process import is_alive
 from core.runs.store.run_origin import Judgement, describe_waiting, is_here, judge
 from core.runs.store.state import ENDED, RunState, State, read_state, write_state
@@ -41,8 +41,8 @@ def reconciled_state(folder: Path) -> RunState:
         if exit_record is None and (is_alive(state.pid, state.pid_start) or is_alive(state.shim_pid, state.shim_start)):
             return _stopping_if_requested(folder, state)
         if exit_record is None and not is_here(state.origin, state.shim_start):
-            claimed_at = state.updated_at if state.state == "starting" else None
-            return _judged(folder, state, judge(folder, state.origin, claimed_at))
+            begins = state.state == "starting"
+            return _judged(folder, state, judge(folder, state.origin, state.updated_at, begins))
         # The trainer may have written its last state and exited since: read it again.
         state = read_state(folder)
         return _dead(state, exit_record or _exit_record(folder, state.attempt)) if state.active else state
@@ -83,7 +83,7 @@ def may_be_restarted(folder: Path, state: RunState) -> bool:
     if report is None:
         return False
     if report.state == "unknown" and not report.reason:
-        return state.ended_at is not None and time.time() - state.ended_at < RESTART_S
+        return state.ended_at is not None and age_s(folder / files.STATE, folder.parent, state.ended_at) < RESTART_S
     return report.state in ("waiting", "running")
 
 
@@ -126,7 +126,7 @@ def _waiting(folder: Path, state: RunState) -> RunState:
     if record is None:
         if state.origin.is_own:
             return state
-        where = f"it waits in the queue of {state.host}; stop and resume it to train it on {host_name()}"
+        where = f"it waits in the queue of {state.origin.name}; stop and resume it to train it on {host_name()}"
         return dataclasses.replace(state, message=where)
     report, reason = describe_waiting(folder.parent, record)
     if report is None or report.state == "waiting":

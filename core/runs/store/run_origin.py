@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from core.hosts import boot_id, booted_at, host_name, machine_marks, pid_space
+from core.runs.store import folder as files
 from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
-from core.runs.store.heartbeat import Beat, ChangeWatch, Silence, last_heard, read_beat
+from core.runs.store.file_clock import age_s, has_own_clock
+from core.runs.store.heartbeat import HEARTBEAT, Beat, ChangeWatch, Silence, last_heard, read_beat
 from core.runs.store.submissions import is_held
 
 Fate = Literal["lives", "waits", "stalled", "unreachable", "ended"]
 BEATS_S = 5.0  # a heartbeat that changed within this time is newer than the answer of an engine
 UNCONFIRMED = "submission not confirmed"
 RESTARTED = "the machine was restarted while it ran (or this folder was copied from another machine)"
+SAME_NAME = "it was restarted, or another machine has its name: known once it has been silent for a minute"
 
 _watch = ChangeWatch()
 
@@ -57,10 +61,25 @@ class Origin:
         """The machine of this process."""
         return cls(host_name(), pid_space(), machine_marks())
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Origin:
+        """Inverse of :func:`dataclasses.asdict`; what is missing is empty."""
+        marks = tuple(str(mark) for mark in data.get("marks") or ())
+        return cls(str(data.get("host") or ""), str(data.get("pid_space") or ""), marks)
+
     @property
     def is_own(self) -> bool:
-        """Whether it is this host, also if the host was renamed since its last boot."""
-        return self.host in ("", host_name()) or bool(self.pid_space and self.pid_space == pid_space())
+        """Whether it is this host, also if the host was renamed since its last boot. Another machine of the same name
+        is told apart by its marks, where both have some."""
+        if self.pid_space and self.pid_space == pid_space():
+            return True
+        other_marks = self.marks and machine_marks() and set(self.marks).isdisjoint(machine_marks())
+        return self.host in ("", host_name()) and not other_marks
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f"another machine called {self.host}" if self.host == host_name() and not self.is_own else self.host
 
 
 def is_here(origin: Origin, identity: str) -> bool:
@@ -77,7 +96,7 @@ def is_here(origin: Origin, identity: str) -> bool:
     return origin.pid_space == pid_space() if origin.pid_space else origin.host in ("", host_name())
 
 
-def judge(folder: Path, origin: Origin, claimed_at: float | None = None) -> Judgement:
+def judge(folder: Path, origin: Origin, written_at: float, begins: bool = False) -> Judgement:
     """The state of an active run that another host, or an earlier boot of this one, trains.
 
     A run has ended for certain only if its engine reports it, or its own machine was restarted, and its heartbeat has
@@ -87,28 +106,33 @@ def judge(folder: Path, origin: Origin, claimed_at: float | None = None) -> Judg
     ----------
     folder : Path. The run folder.
     origin : Origin. Machine on which its trainer was started.
-    claimed_at : float, optional. When its trainer's parent process claimed it, in seconds since 1970, if there is no
-        heartbeat yet: the first one follows a moment later.
+    written_at : float. When its state was written by the clock of its host, in seconds since 1970.
+    begins : bool. Whether its trainer's parent process has claimed it: its first heartbeat follows a moment later.
     """
-    beat, record = read_beat(folder), read_engine(folder)
-    silence = None if beat is None else _watch.silence(folder, beat, beat.at)
+    beat, record, root = read_beat(folder), read_engine(folder), folder.parent
+    silence = None
+    if beat is not None:
+        silence = _watch.silence(folder, beat, lambda: age_s(folder / HEARTBEAT, root, beat.at))
     if record is not None:
-        judgement = _judge_job(folder.parent, record, beat, silence)
+        judgement = _judge_job(root, record, beat, silence)
     else:
-        if beat is None and claimed_at is not None:
-            silence = _watch.silence((folder, "claim"), claimed_at, claimed_at)
-        judgement = _judge_host(origin, beat, silence)
+        if silence is None and (begins or origin.is_own):
+            state_file = folder / files.STATE
+            silence = _watch.silence((folder, "state"), written_at, lambda: age_s(state_file, root, written_at))
+        judgement = _judge_host(root, origin, beat, silence)
     if judgement.fate != "lives" or beat is None or silence is None:
         return judgement
     return replace(judgement, clock_ahead_s=beat.at + silence.age_s - time.time())
 
 
-def _judge_host(origin: Origin, beat: Beat | None, silence: Silence | None) -> Judgement:
-    host = origin.host
-    if host in ("", host_name()):  # an earlier boot of this machine
-        if beat is None or silence is None or silence.old:
+def _judge_host(root: Path, origin: Origin, beat: Beat | None, silence: Silence | None) -> Judgement:
+    host = origin.name
+    if origin.is_own and silence is not None:  # an earlier boot of this machine, or another machine of its name
+        if silence.certain or (silence.old and has_own_clock(root)):
             return Judgement("ended", RESTARTED)
-        return Judgement("lives") if silence.changed else _unreachable(beat, silence)
+        if silence.old or not silence.changed:
+            return _unreachable(beat, silence, host, SAME_NAME if silence.old else "")
+        return Judgement("lives")
     if silence is not None and not silence.old:
         return Judgement("lives")
     if _was_this_machine(origin, beat, silence):

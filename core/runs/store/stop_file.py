@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.errors import RunError
-from core.files import atomic_write, read_replaced
+from core.files import atomic_write, is_present, read_replaced
 
 STOP, PRUNED = "stop", "pruned"
 # Contents of the stop file; an empty one asks for a checkpoint and the end.
@@ -35,8 +35,11 @@ def write_stop(folder: Path, content: str = "") -> None:
 
 
 def stop_requested(folder: Path) -> bool:
-    """Whether a stop is requested."""
-    return (folder / STOP).exists()
+    """Whether a stop is requested, as far as is known: where the file system does not say, it is asked again later."""
+    try:
+        return is_present(folder / STOP)
+    except OSError:
+        return False
 
 
 def read_stop(folder: Path) -> str | None:

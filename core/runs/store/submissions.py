@@ -14,9 +14,10 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from core.files import NO_FILE, file_stamp
-from core.hosts import host_name
+from core.hosts import boot_id
 from core.runs.store import heartbeat
-from core.runs.store.engine_records import ANSWERS, EngineRecord
+from core.runs.store.engine_records import ANSWERS, ENGINE, EngineRecord
+from core.runs.store.file_clock import age_s, has_own_clock
 from core.runs.store.heartbeat import Beat, ChangeWatch, Heartbeat, read_beat
 
 LEASES = ".submissions"  # in the folder of answers; no engine has such a name
@@ -60,14 +61,22 @@ def is_held(root: Path, record: EngineRecord) -> bool:
     return beat is not None and _is_renewed(root, record, beat)
 
 
-def may_get_job(root: Path, record: EngineRecord) -> bool:
+def may_get_job(folder: Path, record: EngineRecord) -> bool:
     """Whether a run without a job may still get one: its lease is held, or it was a moment ago, as its submission may
-    have been taken without an answer, or it is to be submitted again."""
+    have been taken without an answer, or it is to be submitted again.
+
+    Parameters
+    ----------
+    folder : Path. The run folder.
+    record : EngineRecord. Its record.
+    """
+    root = folder.parent
     beat = _read_lease(root, record)
     if beat is not None:
         return _is_renewed(root, record, beat)
-    since = _watch.silence(_key(root, record), None, record.submitted_at)
-    return since.age_s < (TRIED_AGAIN_S if record.tried_again else heartbeat.OLD_S)
+    since = _watch.silence(_key(root, record), None, lambda: age_s(folder / ENGINE, root, record.submitted_at))
+    known_s = since.age_s if has_own_clock(root) else since.observed_s
+    return known_s < (TRIED_AGAIN_S if record.tried_again else heartbeat.OLD_S)
 
 
 def _read_lease(root: Path, record: EngineRecord) -> Beat | None:
@@ -80,9 +89,11 @@ def _lease_file(root: Path, record: EngineRecord) -> Path:
 
 
 def _is_renewed(root: Path, record: EngineRecord, beat: Beat) -> bool:
-    """Whether a lease is renewed: by the clock on its own host, elsewhere by what this process has observed."""
-    silence = _watch.silence(_key(root, record), beat, beat.at)
-    return not (silence.certain or (beat.host == host_name() and silence.old))
+    """Whether a lease is renewed: by the clock of this machine for its own and on its disks, elsewhere by what this
+    process has observed."""
+    silence = _watch.silence(_key(root, record), beat, lambda: age_s(_lease_file(root, record), root, beat.at))
+    on_this_clock = beat.boot == boot_id() or has_own_clock(root)
+    return not (silence.certain or (on_this_clock and silence.old))
 
 
 def _key(root: Path, record: EngineRecord) -> tuple[Path, str, float]:

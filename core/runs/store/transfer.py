@@ -13,10 +13,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import RunError
+from core.runs.store import postgres
 from core.runs.store.database import new_engine
 from core.runs.store.database_errors import display_name, reason_of
 from core.runs.store.migration import migrate, schema_version
-from core.runs.store.rows import CHUNK, count_rows, upsert
+from core.runs.store.rows import CHUNK, count_rows, measured_runs, remove_measurements, upsert
 from core.runs.store.schema import METRICS, MIGRATIONS, TABLES
 from core.types import ProgressCallback
 
@@ -68,9 +69,11 @@ def copy_database(
         url = source
         with reading.execution_options(reading=True).connect() as origin:
             _check_version(origin, source)
+            _lift_limits(origin)
             total = sum(count_rows(origin, table) for table in tables)
             url = target
             with writing.begin() as destination:
+                _lift_limits(destination)
                 done, counts = 0, dict[str, int]()
                 for table in tables:
                     _make_room(origin, destination, table)
@@ -88,6 +91,11 @@ def copy_database(
         reading.dispose()
         writing.dispose()
     return Copied(display_name(source), display_name(target), counts)
+
+
+def _lift_limits(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        postgres.lift_limits(connection)
 
 
 def _check_version(connection: Connection, url: sa.URL) -> None:
@@ -115,9 +123,8 @@ def _chunks(connection: Connection, table: sa.Table) -> Iterator[list[dict[str, 
 def _make_room(source: Connection, target: Connection, table: sa.Table) -> None:
     """Remove what the target has of the runs whose measurements are copied: these are numbered anew."""
     if table is METRICS:
-        query = sa.select(table.c.root, table.c.run).distinct()
-        for of_root, run in source.execute(query).all():
-            target.execute(table.delete().where(table.c.root == of_root, table.c.run == run))
+        for of_root, run in measured_runs(source):
+            remove_measurements(target, of_root, run)
 
 
 def _write(connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

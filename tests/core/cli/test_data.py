@@ -84,3 +84,44 @@ def test_layouts_are_listed_with_their_variants(capsys: pytest.CaptureFixture[st
     assert "mrbrains2018/tissues" in names
     assert main(["data", "layouts", "kits"]) == 0 and "imaging.nii" in capsys.readouterr().out
     assert main(["data", "layouts", "none"]) == 1 and "got 'none'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def tumours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two cases named as those of BraTS 2021."""
+    monkeypatch.setenv("SEGMENTARIUM_SETTINGS", str(tmp_path / "settings"))
+    data = tmp_path / "brats"
+    for n in (1, 2):
+        case = f"BraTS2021_0000{n}"
+        for modality in ("t1", "t1ce", "t2", "flair"):
+            write_nifti(data / case / f"{case}_{modality}.nii.gz", voxels(seed=n))
+        write_nifti(data / case / f"{case}_seg.nii.gz", label_map((0, 1, 2, 4), seed=n))
+    return data
+
+
+def test_regions_follow_the_classes_of_a_known_set(tumours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--from", "brats2021", "--classes", "Nekrose=1", "Ödem=2", "ET=4", "--save"]
+    assert main(["data", "describe", str(tumours), *flags]) == 0
+    assert open_dataset(tumours).regions == {
+        "whole tumour": ("Nekrose", "Ödem", "ET"),
+        "tumour core": ("Nekrose", "ET"),
+        "ET": ("ET",),
+    }
+    capsys.readouterr()
+    assert main(["data", "describe", str(tumours), "--classes", "core=1,4", "Ödem=2", "--save"]) == 0
+    assert open_dataset(tumours).regions == {"whole tumour": ("core", "Ödem"), "tumour core": ("core",)}
+    assert "not made of whole classes any more are removed: ET" in capsys.readouterr().err
+
+
+def test_regions_are_stated_painted_and_removed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--classes", "core=2", "rim=5", "--regions", "whole=core,rim", "middle=core"]
+    painted = ["--regions-class-order", "rim", "core"]
+    assert main(["data", "describe", str(folder), *flags, *painted, "--save"]) == 0
+    dataset = open_dataset(folder)
+    assert dataset.regions == {"whole": ("core", "rim"), "middle": ("core",)}
+    assert dataset.region_order == {"whole": "rim", "middle": "core"}
+    assert main(["data", "describe", str(folder), "--regions", "none", "--save"]) == 0
+    assert open_dataset(folder).regions == {} and open_dataset(folder).region_order == {}
+    capsys.readouterr()
+    assert main(["data", "describe", str(folder), "--regions", "whole=core,edge"]) == 1
+    assert "expected classes out of core, rim in 'whole', got edge" in capsys.readouterr().err

@@ -114,3 +114,21 @@ def test_logits_of_an_ensemble_are_refused(
         arguments = [str(ball_run.data), "--logits", f"--checkpoints={tmp_path}"]
     assert main([command, str(ensemble), *arguments]) == 1
     assert "--logits: expected one network, got an ensemble" in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--channel", "3"], "--channel: expected --stage beside it"),
+        (["--stage", "bottleneck", "--logits"], "--stage: expected it without --logits"),
+        (["--stage", "bottleneck"], "--stage: expected one network, got an ensemble"),
+    ],
+)
+def test_feature_maps_that_cannot_be_made_are_refused(
+    ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    ensemble = tmp_path / "two.safetensors"
+    networks = [Path(shutil.copy(ball_run.checkpoint, tmp_path / f"{name}.safetensors")) for name in ("one", "other")]
+    save_ensemble(ensemble, [member for network in networks for member in read_members(network)])
+    assert main(["maps", str(ensemble), str(ball_run.data), f"--checkpoints={tmp_path}", *options]) == 1
+    assert message in capsys.readouterr().err

@@ -124,6 +124,62 @@ def test_a_model_is_compared_with_another_checkpoint_of_its_run(
     assert "Dice, 1 case of both; A balls (best), B balls (last)" in shown and "Wilcoxon" in shown
 
 
+def kept_folder(quiz_run: QuizRun, tmp_path: Path) -> Path:
+    """The folder of the kept segmentations, whose files are named as their cases."""
+    (folder,) = (tmp_path / "checkpoints" / quiz_run.run / "predictions").iterdir()
+    return folder
+
+
+def test_files_are_scored_as_the_segmentations_of_the_model_are(
+    quiz_run: QuizRun, subjects: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kept segmentations as files have the scores that are kept beside them."""
+    folder, data = kept_folder(quiz_run, tmp_path), str(quiz_run.data)
+    kept = {id: json.loads((folder / f"{id}.json").read_text())["score"] for id in subjects}
+    assert main(["review", "score", quiz_run.run, str(folder), data, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["scores"] == kept and found["failures"] == {} and list(found["files"]) == subjects
+    one = [quiz_run.run, str(folder / f"{subjects[1]}.nii.gz"), data]
+    assert main(["review", "score", *one, "--case", subjects[1]]) == 0
+    shown = capsys.readouterr().out
+    assert f"{kept[subjects[1]]['dice']['bright']:.3f}" in shown and subjects[0] not in shown
+    assert main(["review", "score", *one]) == 1 and "--case ID" in capsys.readouterr().err
+    assert main(["review", "score", *one, "--case", "ball_99"]) == 1 and "ball_99" in capsys.readouterr().err
+
+
+def test_a_folder_of_files_is_compared_with_a_model(
+    quiz_run: QuizRun, subjects: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The label maps of the data set are right everywhere; one is missing, one named as no case."""
+    files, data = tmp_path / "drawn", str(quiz_run.data)
+    files.mkdir()
+    for id in subjects[:2]:
+        shutil.copy(quiz_run.data / "labelsTr" / f"{id}.nii.gz", files / f"{id}_drawn.nii.gz")
+    shutil.copy(quiz_run.data / "labelsTr" / f"{subjects[2]}.nii.gz", files / "third.nii.gz")
+    assert main(["review", "compare", quiz_run.run, str(files), data, "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["models"] == ["balls", "drawn"] and found["cases"] == subjects[:2]
+    assert [r["second"] for r in found["results"]] == [1.0] * 3 and found["results"][0]["second_better"] == 2
+    assert "named as no case: third.nii.gz" in err
+    assert main(["review", "compare", quiz_run.run, str(files), data]) == 0
+    assert "Dice, 2 cases of both; A balls, B drawn" in capsys.readouterr().out
+    (files / f"{subjects[0]}.nii.gz").write_bytes(b"no image")
+    assert main(["review", "compare", quiz_run.run, str(files), data]) == 0
+    assert f"{subjects[0]}: not scored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [("rater:ann", "expected a data set with several raters"), ("nothing-of-this-name", "nothing-of-this-name")],
+)
+def test_what_is_no_model_and_no_segmentations_cannot_be_compared(
+    other: str, reason: str, quiz_run: QuizRun, subjects: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["review", "compare", quiz_run.run, other, str(quiz_run.data)]) == 1
+    assert reason in capsys.readouterr().err
+
+
 def test_notes_are_written_listed_and_exported(
     quiz_run: QuizRun, subjects: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

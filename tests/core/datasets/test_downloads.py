@@ -274,8 +274,13 @@ def test_list_names_what_is_fetched_and_where_to_register(capsys: pytest.Capture
     assert "hippocampus" in {d["name"] for d in shown["download"]}
     dhcp = next(s for s in shown["register"] if s["name"] == "dhcp")
     assert dhcp["source"].startswith("https://") and "{case}" in dhcp["files"]
+    assert "T1: sub-" in dhcp["files"] and "T2: sub-" in dhcp["files"], "the images of all modalities"
+    assert dhcp["labels"].endswith("_dseg.nii[.gz]")
+    brats = next(s for s in shown["register"] if s["name"] == "brats2020")
+    assert brats["files"].endswith("(t1: T1, t1ce: T1ce, t2: T2, flair: FLAIR)") and "; " in brats["labels"]
     assert not {"bids", "freesurfer"} & {s["name"] for s in shown["register"]}, "they are no data sets"
     assert main(["data", "download"]) == 0
-    assert "register" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "register" in shown and f"\n  labels  {brats['labels']}\n" in shown
     assert main(["data", "download", "other"]) == 1
     assert "expected one of brain-tumour" in capsys.readouterr().err

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from core.config import SplitConfig, TrainConfig
+from core.datasets import DataOptions, open_dataset
 from core.datasets.doctor import check
-from core.datasets.fitness import judge_split
+from core.datasets.findings import NOT_TRAINED_ON
+from core.datasets.fitness import judge_files, judge_split
 from core.datasets.splits import Split
 from core.errors import DatasetError
 from core.events import Event, Note, Ready
@@ -19,7 +21,8 @@ from core.runs.launch import resolve_config
 from core.training.experiment import train_run
 from tests.support.balls import tiny
 from tests.support.heads import SHAPE, list_cases, listed_cases, write_heads
-from tests.support.volume_files import write_nifti
+from tests.support.volume_files import SHAPE as VOXELS
+from tests.support.volume_files import make_nnunet, write_nifti
 
 FAST = {"channels": (4, 8), "sub_volume": (8, 8, 8), "samples_train": 2, "samples_val": 0, "epochs": 1, "folds": 5}
 
@@ -149,3 +152,41 @@ def test_split_is_judged_by_the_classes_of_its_subjects() -> None:
     assert warning.severity == "warning" and "class y" in warning.message and "it is in b" in warning.fix
     (note,) = judge_split(("x", "y", "z"), shares, Split(("b",), ("a",)))
     assert note.severity == "note" and "no held-out subject holds the class y" in note.message
+
+
+def with_test_image(folder: Path, name: str = "case_9") -> Path:
+    """Add an image without a label map, for prediction."""
+    (folder / "imagesTs").mkdir(exist_ok=True)
+    return Path(shutil.copy(folder / "imagesTr" / "case_1.nii.gz", folder / "imagesTs" / f"{name}.nii.gz"))
+
+
+def test_a_file_that_training_does_not_read_is_warned_of_and_does_not_keep_it_from_starting(tmp_path: Path) -> None:
+    folder = write_heads(tmp_path / "data")
+    with_test_image(folder).write_bytes(b"nothing")
+    report = check(folder)
+    assert report.ok, report.findings
+    (found,) = (f for f in report.findings if f.subject == "case_9")
+    assert found.severity == "warning" and found.meaning == NOT_TRAINED_ON and "case_9.nii.gz" in found.file
+    assert not {s.id: s.ok for s in report.subjects}["case_9"], "its row shows that it cannot be read"
+    resolve_config(tmp_path, tiny(path=str(folder)))
+
+
+def test_a_left_out_case_with_other_grids_is_warned_of_as_training_leaves_it_out(tmp_path: Path) -> None:
+    folder = make_nnunet(tmp_path / "data", subjects=4, channels=3)
+    (folder / "imagesTr" / "case_002_0002.nii.gz").unlink()
+    write_nifti(folder / "imagesTr" / "case_002_0001.nii.gz", np.ones((3, 4, 5), np.float32))
+    for choice, fit in (("leave_out", True), ("zero", False)):
+        options = DataOptions(missing_modalities=choice)
+        findings = [f for f in check(folder, options=options).findings if "does not fit the first image" in f.message]
+        assert [f.severity for f in findings] == ["warning" if fit else "error"]
+        assert check(folder, options=options).ok == fit == (not judge_files(open_dataset(folder, options=options)))
+
+
+def test_findings_state_the_modalities_without_which_they_do_not_arise(tmp_path: Path) -> None:
+    folder = make_nnunet(tmp_path / "data", subjects=4)
+    (folder / "imagesTr" / "case_001_0001.nii.gz").unlink()
+    write_nifti(folder / "imagesTr" / "case_002_0001.nii.gz", np.full(VOXELS, 3, np.float32))
+    write_nifti(folder / "imagesTr" / "case_003_0001.nii.gz", np.full(VOXELS, np.nan, np.float32))
+    (folder / "labelsTr" / "case_004.nii.gz").unlink()
+    errors = {f.subject: f.modalities for f in check(folder).with_severity("error")}
+    assert errors == {"case_001": ("M1",), "case_002": ("M1",), "case_003": ("M1",), "case_004": ()}

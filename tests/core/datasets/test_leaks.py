@@ -14,6 +14,7 @@ from core.datasets import load_subject, open_dataset
 from core.datasets.doctor import check
 from core.datasets.leak_findings import judge_leaks
 from core.datasets.leaks import TURNS, Fingerprint, Leak, find_leaks
+from core.datasets.split_groups import split_groups
 from core.datasets.splits import Split
 from core.imaging.resample import resample_image
 
@@ -82,7 +83,7 @@ def test_slices_of_volumes_are_distinguished_from_images_of_one_slice() -> None:
     assert all(a.split("_")[0] == b.split("_")[0] for a, b in (leak.subjects for leak in found))
     singles = {f"p{n}": Fingerprint.of(np.ascontiguousarray(scan(n)[:, :, [18]])) for n in range(40)}
     assert not find_leaks(singles)
-    (finding,) = judge_leaks(found, {})
+    (finding,) = judge_leaks(found, {key: {} for key in slices})
     assert "neighbouring slices of one volume" in finding.message and "--group-by" in finding.fix
     assert len(finding.subjects) > 30
 
@@ -105,6 +106,41 @@ def test_only_pairs_on_two_sides_of_a_split_count_and_persons_too() -> None:
     assert note.severity == "note" and "2 of 2 persons have several images, 4 together" in note.message
     (torn,) = judge_leaks([], persons, Split(("a", "c"), ("b",), ()))
     assert torn.severity == "warning" and torn.subjects == ("a", "b") and "--group-by person" in torn.fix
+
+
+def test_of_two_copies_the_labelled_one_is_kept_and_no_score_is_called_inflated() -> None:
+    images = {id: Fingerprint.of(scan(0, (9, 8, 7))) for id in ("a", "b", "c")}
+    leaks = find_leaks(images, ("b", "c"))
+    assert [leak.subjects for leak in leaks] == [("b", "c"), ("b", "a")], (
+        "the labelled ones are compared with each other"
+    )
+    findings = {f.subject: f for f in judge_leaks(leaks, {"b": {}, "c": {}})}
+    assert findings["c"].severity == "warning" and findings["c"].subjects == ("b", "c")
+    copy = findings["a"]
+    assert copy.severity == "note" and copy.subjects == ("b", "a") and "inflate" not in copy.message
+    assert copy.fix == "leave out the one that is not trained on" and copy.meaning
+    (both,) = judge_leaks([Leak("same", ("x", "y"))], {"b": {}})
+    assert both.severity == "note" and both.subject == "y"
+    (turned,) = judge_leaks([Leak("turned", ("b", "x"), 0.99), Leak("slices", ("b", "x"))], {"b": {}})
+    assert turned.subject == "x" and "mirrored or turned" in turned.message
+
+
+def test_every_copy_has_a_finding_of_its_own_however_many_there_are() -> None:
+    ids = [f"s{n}" for n in range(8)]
+    leaks = [Leak("resampled", (a, b), 0.99) for n, a in enumerate(ids) for b in ids[n + 1 :]]
+    findings = judge_leaks(leaks, {key: {} for key in ids})
+    assert [f.subject for f in findings] == ids[1:], "one for each but the first"
+    assert all(f.severity == "warning" and f.meaning and f.fix == "leave one of them out" for f in findings)
+    split = Split(tuple(ids[:4]), tuple(ids[4:]), ())
+    (joined,) = judge_leaks(leaks, {key: {} for key in ids}, split)
+    assert "16 pairs of subjects" in joined.message and joined.meaning
+
+
+def test_examinations_of_a_person_are_no_persons_of_their_own() -> None:
+    exams = {f"p1_{study}": {"case": "p1", "study": study} for study in ("e1", "e2")}
+    assert split_groups(exams, "auto") == {"p1_e1": "p1", "p1_e2": "p1"}
+    cohorts = {f"{study}_p1": {"study": study, "case": "p1"} for study in ("adni", "oasis")}
+    assert split_groups(cohorts, "auto") == {}, "a study that holds persons: two of the same number are two persons"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.datasets.doctor import check
-from core.datasets.measures import MEANINGS, MIN_SUBJECTS, Measure, judge_outliers, measure
+from core.datasets.measures import MEANINGS, MIN_SUBJECTS, Measure, judge_orientations, judge_outliers, measure
 from core.datasets.subject_facts import SubjectFacts
 from core.strict_json import dumps
 from tests.support.heads import head, write_heads
@@ -109,3 +109,26 @@ def test_case_unlike_the_others_is_named_in_the_report(tmp_path: Path) -> None:
     assert found["subject"] == "case_4" and "CT, median" in found["message"]
     (intensity,) = (m for m in report["measures"] if m["group"] == "intensity")
     assert intensity["outliers"] == ["case_4"] and len(intensity["values"]) == 9
+
+
+def test_the_one_subject_that_is_stored_in_another_orientation_is_named() -> None:
+    usual = [facts(f"s{n}") for n in range(MIN_SUBJECTS - 1)]
+    (found,) = judge_orientations([*usual, facts("odd", orientation="LAS")])
+    assert (found.severity, found.subject) == ("note", "odd") and found.meaning and found.fix
+    assert found.message == "unlike the other subjects: stored as LAS, 7 of 8 as RAS"
+    assert judge_orientations([*usual, SubjectFacts("unread")]) == []
+    assert judge_orientations([*usual[1:], facts("odd", orientation="LAS")]) == [], "too few to say what is usual"
+    assert judge_orientations([*usual, *(facts(f"l{n}", orientation="LAS") for n in range(4))]) == [], "two kinds"
+    (many,) = judge_orientations(
+        [*(facts(f"s{n}") for n in range(60)), *(facts(f"l{n}", orientation="LPS") for n in range(5))]
+    )
+    assert many.subjects == ("l0", "l1", "l2", "l3", "l4") and "5 of 65 subjects" in many.message
+
+
+def test_an_orientation_unlike_the_others_is_in_the_report(tmp_path: Path) -> None:
+    folder = write_heads(tmp_path / "data", MIN_SUBJECTS)
+    image, label = head(3)
+    for part, values in (("imagesTr", image), ("labelsTr", label)):
+        write_nifti(folder / part / "case_3.nii.gz", values[::-1], np.diag([-1.0, 1, 1, 1]))
+    (found,) = (f for f in check(folder).findings if "stored as" in f.message)
+    assert found.subject == "case_3" and "stored as LAS" in found.message

@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from core import library_versions
 from core.datasets import Dataset, content_digests, load_subject, open_dataset, prepared_cache
 from core.datasets.content_digests import ContentDigests
 from core.datasets.layouts.recipe import Recipe
@@ -207,3 +209,17 @@ def test_digests_are_computed_once_for_a_state_of_a_file(tmp_path: Path, monkeyp
     size = path.stat().st_size
     ContentDigests(path).digest(other)
     assert path.stat().st_size <= size, "a file that may still change in this moment is not remembered"
+
+
+def test_another_version_of_a_library_that_decodes_files_makes_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest() -> str:
+        library_versions.installed_versions.cache_clear()
+        prepared_cache.code_digest.cache_clear()
+        return prepared_cache.code_digest()
+
+    before, version = digest(), metadata.version
+    for library in ("nibabel", "SimpleITK", "pydicom"):
+        with monkeypatch.context() as changed:
+            changed.setattr(metadata, "version", lambda name, of=library: "9" if name == of else version(name))
+            assert digest() != before, library
+    assert digest() == before

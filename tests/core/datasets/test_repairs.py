@@ -15,7 +15,9 @@ from core.datasets import load_subject, open_dataset
 from core.datasets.data_record import DataRecord
 from core.datasets.doctor import check
 from core.datasets.layouts.recipe import REPAIRS, Recipe, Repair, RepairKind
-from core.datasets.repairs import OFFERED, suggested
+from core.datasets.leak_findings import judge_leaks
+from core.datasets.leaks import Leak
+from core.datasets.repairs import OFFERED, suggested, with_repairs
 from core.datasets.saved_recipes import add_repairs, recipe_file, save_recipe, saved_recipe, settings_stamp
 from core.errors import DatasetError
 from core.strict_json import dumps
@@ -245,3 +247,26 @@ def test_a_damaged_recipe_is_refused_and_never_left_undone(data: Path, text: str
 def test_digests_differ_where_recipes_do() -> None:
     recipes = [Recipe(), Recipe(True), Recipe(left_out=("a",)), Recipe(take_qform=("a",)), Recipe(renamed={1: "a"})]
     assert len({recipe.digest for recipe in recipes}) == len(recipes) and Recipe().digest == ""
+
+
+def test_of_two_copies_the_one_without_a_label_map_is_left_out(data: Path) -> None:
+    (data / "imagesTs").mkdir()
+    (data / "imagesTs" / "aaa.nii.gz").write_bytes(image_of(data, 1).read_bytes())  # first by name
+    report = check(data)
+    (found,) = (f for f in report.findings if f.subject == "aaa" and "the same as that of case_002" in f.message)
+    assert report.ok and found.severity == "note" and suggested(report.findings) == [Repair("left_out", "aaa")]
+    add_repairs(data, suggested(report.findings))
+    assert open_dataset(data).labelled_ids == ("case_001", "case_002", "case_003", "case_004")
+
+
+def test_a_copy_of_a_copy_that_is_left_out_stays(data: Path) -> None:
+    dataset = open_dataset(data)
+    a, b, c, _ = dataset.ids
+    findings = judge_leaks([Leak("turned", (a, b), 0.99), Leak("turned", (b, c), 0.99)], dataset.labelled)
+    assert suggested(with_repairs(dataset, findings)) == [Repair("left_out", b)]
+
+
+def test_a_file_that_training_does_not_read_can_be_left_out(data: Path) -> None:
+    (data / "imagesTs").mkdir()
+    (data / "imagesTs" / "new.nii.gz").write_bytes(b"nothing")
+    assert suggested(check(data).findings) == [Repair("left_out", "new")]

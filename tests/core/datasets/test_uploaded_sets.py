@@ -150,3 +150,23 @@ def test_an_upload_that_breaks_off_leaves_nothing_and_old_ones_are_removed(root:
     for call in (lambda: uploaded_sets.finish(root, id, "a"), lambda: uploaded_sets.receive(root, "../..", "a", [b""])):
         with pytest.raises(DatasetError, match="that was begun"):
             call()
+
+
+def test_files_of_several_archives_and_beside_them_count_together(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(archives: int) -> Path:
+        id = uploaded_sets.begin(root)
+        for n in range(archives):
+            with zipfile.ZipFile(tmp_path / "part.zip", "w") as file:
+                for k in range(3):
+                    file.writestr(f"part{n}/{k}.nii", b"x")
+            uploaded_sets.receive(root, id, f"part{n}.zip", [(tmp_path / "part.zip").read_bytes()])
+        uploaded_sets.receive(root, id, "readme.txt", [b"x"])
+        return uploaded_sets.finish(root, id, "mine")
+
+    monkeypatch.setattr(uploaded_sets, "MAX_FILES", 7)
+    assert len([p for p in send(2).rglob("*") if p.is_file()]) == 7
+    with pytest.raises(DatasetError, match=r"part1\.zip: expected at most 7 files, got more"):
+        send(3)
+    assert visible(root) == ["mine"]

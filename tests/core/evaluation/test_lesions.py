@@ -85,7 +85,7 @@ def test_subject_without_lesions_has_false_ones_and_no_sensitivity() -> None:
 
 
 def test_memory_of_noise_does_not_grow_with_the_pairs_of_components(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lesions, "_centres", lambda labels, _: [(0, 0, 0)] * int(labels.max()))  # the slow part
+    monkeypatch.setattr(lesions, "_centres", lambda labels, *_: [(0, 0, 0)] * int(labels.max()))  # the slow part
     truth, prediction = np.zeros((2, 40, 40, 40), bool)
     truth[::4, ::4, ::4] = prediction[::2, ::2, ::2] = True
     tracemalloc.start()

@@ -141,7 +141,28 @@ def test_damaged_files_are_refused(damage: bytes) -> None:
 
 def test_many_structures_share_the_faces() -> None:
     assert faces_per_surface(1) == faces_per_surface(4) == 40_000
-    assert faces_per_surface(40) == 4_000 and faces_per_surface(1000) == 2_000
+    assert faces_per_surface(40) == 4_000 and faces_per_surface(1000) == 160
+
+
+def test_rugged_surfaces_together_have_no_more_faces_than_a_case_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Specks of two classes on both sides: each surface alone would keep four times its faces."""
+    monkeypatch.setattr(surface_meshes, "FACES", 600)
+    monkeypatch.setattr(surface_meshes, "ALL_FACES", 2_400)
+    generator = np.random.default_rng(0)
+    truth, prediction = (generator.choice(3, (20, 20, 20), p=(0.4, 0.3, 0.3)).astype(np.uint8) for _ in range(2))
+    faces = [len(s.mesh.faces) for s in made(case(truth, prediction, np.eye(4))).surfaces]
+    assert len(faces) == 4 and sum(faces) <= 2_400, faces
+    assert max(faces) > 1.2 * faces_per_surface(3), "a class that is absent leaves its faces to the others"
+
+
+def test_a_rugged_surface_has_the_faces_that_a_smooth_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surface_meshes, "FACES", 1_000)
+    monkeypatch.setattr(surface_meshes, "ALL_FACES", 4_800)
+    smooth, _ = ball(4, (1, 1, 1), 20)
+    specks = (np.random.default_rng(0).random((20, 20, 20)) < 0.4).astype(np.uint8)
+    found = made(case(smooth.astype(np.uint8), specks, np.eye(4)))
+    truth, prediction = (len(s.mesh.faces) for s in found.surfaces)
+    assert truth <= faces_per_surface(3) == 800 and 2 * 800 < prediction <= 4_800 - truth
 
 
 def test_the_picture_shows_each_side_and_the_distances_in_their_colours() -> None:

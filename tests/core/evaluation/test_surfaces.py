@@ -1,15 +1,17 @@
-"""Normalised surface Dice against masks whose distances are counted by hand, MONAI and surface-distance."""
+"""Normalised surface Dice, HD95 and ASD against masks of distances counted by hand, MONAI and surface-distance."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
 from core.evaluation.metrics import SubjectScore, score_subject, summarise
-from core.evaluation.surfaces import TOLERANCES_MM, surface_dice, tolerance_key
+from core.evaluation.surfaces import TOLERANCES_MM, surface_dice, surface_distances, tolerance_key
 from core.labels import IGNORE_INDEX
 from tests.core.evaluation.test_metrics import NAMES, SPACINGS, ball, blobs
 from tests.support.peer_packages import import_or_skip, monai_or_skip
@@ -78,6 +80,102 @@ def test_surface_dice_of_fine_voxels_is_close_to_that_of_surface_elements(
         found = surface_dice(truth, prediction, fine, (tolerance,))[tolerance_key(tolerance)]
         assert found == pytest.approx(peer.compute_surface_dice_at_tolerance(distances, tolerance), abs=0.08)
     assert surface_dice(truth, prediction, fine, (8.0,)) == {"8": 1.0}
+
+
+def of_elements(truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, ...]) -> Elements:
+    peer = import_or_skip("surface_distance", "requirements-dev.txt")
+    return Elements(peer, peer.compute_surface_distances(truth, prediction, spacing_mm))
+
+
+@dataclass(frozen=True)
+class Elements:
+    """Distances by surface-distance. It has elements of the surface at the corners of voxels, half a diagonal away from
+    the centres of the surface's voxels, so that a distance differs by a diagonal at most; and it weighs them by their
+    areas, where each voxel counts once here."""
+
+    peer: ModuleType
+    distances: dict[str, np.ndarray]
+
+    def hd(self, percent: float) -> float:
+        return float(self.peer.compute_robust_hausdorff(self.distances, percent))
+
+    @property
+    def pooled(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distances of the elements of both surfaces in ascending order, and their areas."""
+        lengths = np.concatenate([self.distances[f"distances_{way}"] for way in ("gt_to_pred", "pred_to_gt")])
+        areas = np.concatenate([self.distances[f"surfel_areas_{side}"] for side in ("gt", "pred")])
+        order = np.argsort(lengths)
+        return lengths[order], areas[order]
+
+    @property
+    def asd(self) -> float:
+        lengths, areas = self.pooled
+        return float((lengths * areas).sum() / areas.sum())
+
+    def means(self, ratio: float) -> tuple[float, float]:
+        """Least and largest mean if the weights of equal areas differ by a ratio at most: those of the nearest
+        elements, so many as make it extreme, and those of the others."""
+        lengths, areas = self.pooled
+        sums, totals = (np.concatenate([[0], np.cumsum(areas * values)]) for values in (lengths, np.ones_like(lengths)))
+
+        def means(near: float, far: float) -> np.ndarray:
+            weighted, weights = (near * part + far * (part[-1] - part) for part in (sums, totals))
+            return np.asarray(weighted / weights)
+
+        return float(means(ratio, 1).min()), float(means(1, ratio).max())
+
+
+def fine_balls(
+    spacing_mm: tuple[float, ...], radii: tuple[float, float], shift: float
+) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+    """Two balls in voxels of half the size, the second one moved along j; and the voxel size."""
+    fine = tuple(0.5 * step for step in spacing_mm)
+    shape = tuple(math.ceil(36 / step) for step in fine)
+    return ball(radii[0], fine, shape), ball(radii[1], fine, shape, (0, shift, 0)), fine
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # of the package
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_hd95_of_a_shifted_box_is_exactly_that_of_surface_distance(axis: int, spacing_mm: tuple[float, ...]) -> None:
+    """The far face is more than 5 % of the voxels and of the area, so that weights change nothing: it is the shift."""
+    truth = np.zeros((18, 18, 18), bool)
+    truth[4:13, 4:13, 4:13] = True
+    moved = np.roll(truth, 3, axis)
+    found = surface_distances(truth, moved, spacing_mm)
+    assert found.hd95_mm == pytest.approx(of_elements(truth, moved, spacing_mm).hd(95), abs=1e-9)
+    assert found.hd95_mm == pytest.approx(3 * spacing_mm[axis])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_hd95_and_asd_of_concentric_balls_are_those_of_surface_distance(spacing_mm: tuple[float, ...]) -> None:
+    """All distances are about the same, whatever their weights: what remains is the place of the surface."""
+    truth, prediction, fine = fine_balls(spacing_mm, (9, 14), 0)
+    found, peer = surface_distances(truth, prediction, fine), of_elements(truth, prediction, fine)
+    diagonal = math.dist(fine, (0, 0, 0))
+    assert found.hd95_mm == pytest.approx(peer.hd(95), abs=diagonal)
+    assert found.asd_mm == pytest.approx(peer.asd, abs=diagonal)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_hd95_and_asd_of_a_shifted_ball_are_those_of_surface_distance_but_for_its_weights(
+    spacing_mm: tuple[float, ...],
+) -> None:
+    """A plane with the normal n has max(n_a s_a) voxels of the surface in an area, up to a factor: between the largest
+    step s and 1 / sqrt(sum of 1 / s_a^2). Their ratio bounds which percentile by area one by voxels can be."""
+    truth, prediction, fine = fine_balls(spacing_mm, (10, 10), 6)
+    found, peer = surface_distances(truth, prediction, fine), of_elements(truth, prediction, fine)
+    diagonal = math.dist(fine, (0, 0, 0))
+    ratio = max(fine) * math.hypot(*(1 / step for step in fine))
+    least, most = (100 - 100 / (1 + 19 * change) for change in (1 / ratio, ratio))
+    assert peer.hd(least) - diagonal <= found.hd95_mm <= peer.hd(most) + diagonal
+    low, high = peer.means(ratio)
+    assert low <= peer.asd <= high and low - diagonal <= found.asd_mm <= high + diagonal
 
 
 def test_score_of_a_subject_has_the_surface_dice_of_each_class() -> None:

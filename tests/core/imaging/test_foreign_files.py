@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,7 @@ import pytest
 from core.imaging import foreign_files
 from core.imaging.geometry import to_canonical
 from core.imaging.volume import read_header, read_image, read_label, write_label
+from core.library_versions import installed_versions
 from core.processes import ExceededLimit, JsonLinesChild, LimitExceededError, ProcessLimits
 from tests.support.foreign_volumes import (
     LPS,
@@ -182,6 +184,21 @@ def test_a_changed_file_is_decoded_again_and_an_unchanged_one_is_not(tmp_path: P
     os.utime(file, ns=(1, 2))
     assert read_header(file).data_path != before
     np.testing.assert_array_equal(np.sort(read_image(file).data.ravel()), np.sort((phantom() + 1).ravel()))
+
+
+def test_a_file_is_decoded_again_by_another_version_of_its_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_mgh(tmp_path / "a.mgz", phantom(), oblique_affine())
+    before = read_header(file).data_path
+    try:
+        with monkeypatch.context() as changed:
+            changed.setattr(metadata, "version", lambda name: "99")
+            installed_versions.cache_clear()
+            assert read_header(file).data_path != before
+    finally:
+        installed_versions.cache_clear()
+    assert read_header(file).data_path == before
 
 
 def test_voxels_that_were_removed_from_the_cache_are_decoded_again(tmp_path: Path) -> None:

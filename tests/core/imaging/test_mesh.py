@@ -109,6 +109,10 @@ def test_a_surface_that_decimation_would_ruin_keeps_more_faces_but_not_all() -> 
     assert made is not None and made.mesh.is_closed
     assert len(made.full.faces) > 20_000 and 2_000 < len(made.mesh.faces) <= 4_000
     assert made.mesh.volume_mm3 == pytest.approx(made.full.volume_mm3, rel=0.1)
+    limited = mesh_of_mask(mask, np.eye(4), 1000, 1500)
+    assert limited is not None and 1_000 < len(limited.mesh.faces) <= 1_500
+    fewest = mesh_of_mask(mask, np.eye(4), 1000, 500)
+    assert fewest is not None and len(fewest.mesh.faces) <= 1_000, "never fewer than asked for"
 
 
 def test_a_huge_surface_is_made_of_blocks_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.imaging.resample import resample_image, resample_label, resampled_shape, resampled_spacing
+from core.imaging.resample import resample_image, resample_label, resample_nearest, resampled_shape, resampled_spacing
 
 
 def test_resampled_shape_and_spacing() -> None:
@@ -86,3 +86,12 @@ def test_ignored_voxels_are_resampled_like_a_class() -> None:
     assert coarser[:, 0, 0].tolist() == [0, 1, 0, 255, 255, 255]
     finer = resample_label(label, (24, 8, 8))
     assert set(np.unique(finer)) == {0, 1, 255} and (finer == 255).sum() == 12 * 64
+
+
+def test_nearest_takes_the_voxel_in_which_the_centre_lies() -> None:
+    values = np.arange(6, dtype=np.int16).reshape(1, 6, 1, 1)
+    assert resample_nearest(values, (12, 1, 1)).ravel().tolist() == [n // 2 for n in range(12)]
+    assert resample_nearest(values, (4, 1, 1)).ravel().tolist() == [0, 2, 3, 5]
+    volume = np.random.default_rng(0).normal(size=(4, 5, 6))
+    np.testing.assert_array_equal(resample_nearest(volume, (8, 5, 18)), volume.repeat(2, 0).repeat(3, 2))
+    assert resample_nearest(volume, (4, 5, 6)) is volume

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from core import cli, runs
+from core.errors import RunError
 from core.hosts import host_name
 from core.presets import preset
 from core.runs import engine_poller
@@ -27,11 +29,14 @@ from core.runs.store.engine_records import (
     EngineAnswer,
     EngineRecord,
     JobReport,
+    answer_age_s,
     answer_file,
     read_answer,
+    read_engine,
     write_engine,
 )
 from core.runs.store.heartbeat import Heartbeat
+from core.runs.store.process import locked
 from core.runs.store.state import read_state, write_state
 from core.runs.store.submissions import LEASES, submission
 from tests.support.elsewhere import CLUSTER, OTHER, SETTINGS, answer, beat, run_elsewhere, with_job
@@ -49,7 +54,15 @@ class Scheduler(LocalEngine):
         super().__init__(root)
         self.asked: list[int] = []
         self.reports: dict[str, JobReport] = {}
+        self.sought: list[list[str]] = []
+        self.on_find: Callable[[], object] = lambda: None
+        self.found: dict[str, str] = {}
         self.error = ""
+
+    def find(self, records: Sequence[EngineRecord]) -> list[str]:
+        self.sought.append([record.name for record in records])
+        self.on_find()
+        return [self.found.get(record.name, "") for record in records]
 
     def status_many(self, jobs: Sequence[str]) -> dict[str, JobReport]:
         self.asked.append(len(jobs))
@@ -193,6 +206,7 @@ def test_engine_that_was_not_asked_lately_is_not_said_to_answer(root: Path, sche
     path = answer_file(root, CLUSTER)
     path.parent.mkdir()
     files.write_json(path, asdict(EngineAnswer(time.time() - 600.0, "other", 5, "", time.time() - 600.0)))
+    os.utime(path, (time.time() - 600.0,) * 2)
     queued(root, "1")
     status = engine_poller.overview(root)[1]
     assert status.answers is None and status.sentence == "0 running, 1 waiting; asked 10 min ago"
@@ -240,3 +254,90 @@ def _is_engine(engine: Engine) -> Engine:
 
 def test_simulated_scheduler_has_the_interface_of_an_engine(root: Path) -> None:
     assert _is_engine(Scheduler(root)).name == CLUSTER and _is_engine(LocalEngine(root)).name == LOCAL
+
+
+def unconfirmed(root: Path, name: str, submitted_at: float | None = None) -> Path:
+    """A run whose submission was not answered."""
+    folder = queued(root, "")
+    at = time.time() if submitted_at is None else submitted_at
+    write_engine(folder, EngineRecord(CLUSTER, name, submitted_at=at, problem="no answer"))
+    return folder
+
+
+def test_jobs_of_submissions_without_an_answer_are_looked_for_in_one_request(root: Path, scheduler: Scheduler) -> None:
+    folders = [unconfirmed(root, f"array-{number // 3}") for number in range(6)]
+    scheduler.found = {"array-0": "41"}
+    assert engine_poller.ask(root, scheduler)
+    (sought,) = scheduler.sought
+    assert len(sought) == 6 and scheduler.asked == [3]
+    assert sum(read_engine(folder).job == "41" for folder in folders) == 3  # type: ignore[union-attr]
+
+
+def test_run_is_not_locked_while_its_engine_looks_for_its_job(root: Path, scheduler: Scheduler) -> None:
+    folder = unconfirmed(root, "name")
+
+    def stop() -> None:
+        with locked(folder / files.LOCK, timeout_s=0.0):
+            pass
+        runs.request_stop(root, folder.name)
+
+    scheduler.on_find, scheduler.found = stop, {"name": "41"}
+    assert engine_poller.ask(root, scheduler)
+    assert read_state(folder).state == "stopped" and read_engine(folder).job == ""  # type: ignore[union-attr]
+
+
+def test_run_that_is_submitted_again_while_its_job_is_looked_for_does_not_fail(
+    root: Path, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "OLD_S", 0.0)
+    folder = unconfirmed(root, "name")
+    again = EngineRecord(CLUSTER, "name", lease="of another process", submitted_at=time.time())
+    scheduler.on_find = lambda: write_engine(folder, again)
+    assert engine_poller.ask(root, scheduler)
+    assert read_state(folder).state == "queued" and read_engine(folder) == again
+
+
+def test_submission_by_a_host_whose_clock_is_behind_has_not_failed_at_once(root: Path, scheduler: Scheduler) -> None:
+    folder = unconfirmed(root, "name", time.time() - 600.0)
+    assert engine_poller.ask(root, scheduler)
+    assert read_state(folder).state == "queued"
+
+
+def test_answer_that_a_host_whose_clock_is_behind_has_written_is_recent(root: Path, scheduler: Scheduler) -> None:
+    path = answer_file(root, CLUSTER)
+    path.parent.mkdir()
+    for behind_s in (600.0, -600.0):
+        at = time.time() - behind_s
+        files.write_json(path, asdict(EngineAnswer(at, "other", 5, "", at)))
+        assert answer_age_s(root, CLUSTER) < 60.0
+
+
+def test_folders_of_a_root_without_open_runs_are_looked_at_once_per_interval(
+    root: Path, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, look = list[Path](), engine_poller.open_runs
+
+    def counted(root: Path, engine: str) -> list[Path]:
+        looks.append(root)
+        return look(root, engine)
+
+    monkeypatch.setattr(engine_poller, "open_runs", counted)
+    for _ in range(5):
+        assert not engine_poller.ask(root, scheduler)
+    assert len(looks) == 1
+    queued(root, "1")  # a new run is seen at once
+    assert engine_poller.ask(root, scheduler) and len(looks) == 2
+
+
+def test_engine_is_asked_once_per_interval_where_its_answer_cannot_be_written(
+    root: Path, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued(root, "1")
+
+    def full(*_: object, **__: object) -> None:
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr(files, "write_json", full)
+    for _ in range(5):
+        assert not engine_poller.ask(root, scheduler)
+    assert scheduler.asked == [1]

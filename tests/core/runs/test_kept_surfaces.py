@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_surfaces_are_made_once_and_again_when_the_prediction_or_the_reference_c
     assert changed is not None and changed.content.key != report["key"]
 
 
-def test_files_lie_in_ras_mm_where_the_image_does(
+def test_files_lie_in_ras_mm_where_the_image_does_also_in_an_archive(
     kept: Kept, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, picture = tmp_path / "out", tmp_path / "p.png"
@@ -93,6 +94,13 @@ def test_files_lie_in_ras_mm_where_the_image_does(
         for found in (corners.reshape(-1, 3), points):
             middle = (found.min(axis=0) + found.max(axis=0)) / 2
             assert np.abs(middle - centre).max() < 1, name
+    archives = {ending: tmp_path / f"all{ending}.zip" for ending in (".stl", ".ply")}
+    assert kept.make("--stl", str(archives[".stl"]), "--ply", str(archives[".ply"])) == 0
+    for ending, archive in archives.items():
+        with zipfile.ZipFile(archive) as opened:
+            content = {info.filename: opened.read(info) for info in opened.infolist()}
+            assert all(info.external_attr >> 16 & 0o444 == 0o444 for info in opened.infolist())
+        assert content == {path.name: path.read_bytes() for path in folder.glob(f"*{ending}")} and len(content) >= 2
 
 
 def test_the_oldest_surfaces_go_where_there_are_too_many(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +121,9 @@ def test_what_cannot_be_written_or_made_is_named(
 ) -> None:
     assert kept.make("--picture", str(tmp_path / "p.jpg")) == 1
     assert ".png" in capsys.readouterr().err
+    both = str(tmp_path / "both.zip")
+    assert kept.make("--stl", both, "--ply", both) == 1 and "another ZIP file" in capsys.readouterr().err
+    assert kept.make("--stl", str(tmp_path / "gone" / "a.zip")) == 1 and "folder that exists" in capsys.readouterr().err
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert kept.make("--stl", str(blocked)) == 1

@@ -14,15 +14,27 @@ from core import runs
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
 from core.events import SUB_VOLUMES_MEASURED
+from core.hosts import host_name
 from core.runs import groups, launch, sweeps
 from core.runs.models import find_models
 from core.runs.processes.sweep_driver import SweepDriver, trials_at_once
 from core.runs.store import folder as files
-from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, read_group, read_groups
+from core.runs.store.groups import (
+    GROUP,
+    GROUPS,
+    SWEEP,
+    Group,
+    Member,
+    change_group,
+    lock_group,
+    read_group,
+    read_groups,
+)
 from core.runs.store.process import locked
+from core.runs.store.run_origin import Origin
 from core.runs.store.state import read_state
-from core.runs.store.stop_file import PRUNED, STOP, read_pruned
-from core.runs.sweeps import advance
+from core.runs.store.stop_file import PRUNED, STOP, read_pruned, stop_requested
+from core.runs.sweeps import advance, extend
 from tests.support.balls import tiny
 from tests.support.nested_tumours import write_tumours
 from tests.support.sweeps import (
@@ -331,3 +343,48 @@ def test_groups_of_folds_are_written_as_before(tmp_path: Path, config: TrainConf
     data = json.loads((tmp_path / "groups" / group.id / "group.json").read_text())
     assert data["version"] == 1 and "settings" not in data
     assert replace(group, kind=SWEEP).to_json()["version"] == 2
+
+
+ELSEWHERE = Origin("other-host", "other-boot:1", ("other-mark",))
+
+
+def moved_elsewhere(root: Path, group: Group) -> None:
+    """Make a sweep one that was started on another host, which mounts the same root."""
+    change_group(root, group.id, lambda now: replace(now, origin=ELSEWHERE))
+
+
+@pytest.mark.fault(
+    75, "two hosts serve a root: a sweep is taken further by that on which it was started, and by no other"
+)
+def test_sweep_of_another_host_is_left_to_it_and_taken_over_by_a_person_only(
+    tmp_path: Path, config: TrainConfig, no_supervisor: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = make_sweep(tmp_path, config, trials=8, pruner="median")
+    finish_trials(tmp_path, group, 5)
+    run = next_trial(tmp_path, group)
+    run_trial(tmp_path, run, os.getpid(), [0.001] * 4)  # worse than all others: it would be pruned
+    moved_elsewhere(tmp_path, group)
+    started: list[Path] = []
+    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda root, worker="": started.append(root))
+    runs.serve_queue(tmp_path)  # as every page does
+    assert not SweepDriver(tmp_path, lambda: 8).poll(()) and not started
+    assert not advance(tmp_path, group.id, 8)
+    assert read_group(tmp_path, group.id).runs[-1] == run and not stop_requested(tmp_path / run)
+    extend(tmp_path, read_group(tmp_path, group.id), 2)
+    assert read_group(tmp_path, group.id).origin == Origin.here() and started == [tmp_path]
+    assert advance(tmp_path, group.id, 1) and stop_requested(tmp_path / run)
+
+
+def test_sweep_of_an_earlier_version_is_advanced_and_resuming_takes_it_over(
+    tmp_path: Path, config: TrainConfig, no_supervisor: None
+) -> None:
+    group = make_sweep(tmp_path, config, trials=2)
+    file = tmp_path / GROUPS / group.id / GROUP
+    content = json.loads(file.read_text())
+    assert content.pop("origin")["host"] == host_name()
+    file.write_text(json.dumps(content))
+    assert advance(tmp_path, group.id, 1) and len(read_group(tmp_path, group.id).runs) == 1
+    moved_elsewhere(tmp_path, group)
+    assert not advance(tmp_path, group.id, 2)
+    groups.resume_group(tmp_path, read_group(tmp_path, group.id))
+    assert advance(tmp_path, group.id, 2) and len(read_group(tmp_path, group.id).runs) == 2

@@ -12,8 +12,11 @@ import pytest
 from core.checkpointing.checkpoint import load
 from core.datasets.prepared_cache import Preparation, PreparedCache
 from core.events import Event, Note
+from core.paths import DEMO
 from core.sampling.streaming import StreamedSubjects, SubjectStore
+from core.training import run_data
 from core.training.experiment import train_run
+from core.training.run_data import RunData, RunInputs
 from tests.support.balls import tiny, write_balls
 
 
@@ -44,6 +47,16 @@ def recorded_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> l
 
     monkeypatch.setattr(owner, name, call)
     return calls
+
+
+def test_options_of_reading_hold_for_the_demo_data_too(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_data, "ensure_first_subjects", lambda *_, **__: data)
+    config = tiny(path=DEMO, ignore="dark")
+    opened = RunData.open(RunInputs(config, tmp_path / "run", lambda event: None, lambda: False, False), None)
+    assert opened.labels.names == ("background", "bright")
+    assert opened.labels.ignore is not None and opened.labels.ignore.name == "dark"
 
 
 @pytest.mark.long(8)

@@ -12,7 +12,12 @@ cd {folder}
 echo "{name} $*" >>calls
 [ "{name}" != sbatch ] || [ "$1" = --version ] || cat >script
 [ ! -f {name}.stderr ] || cat {name}.stderr >&2
-[ ! -f {name}.stdout ] || cat {name}.stdout
+names=$(echo " $*" | sed -n 's/.* --name \\([^ ]*\\) .*/\\1/p' | tr , ' ')
+if [ -n "$names" ]; then
+  for name in $names; do sed -n "s/^[0-9][0-9]*$/&|$name/p" {name}.stdout 2>/dev/null; done
+elif [ -f {name}.stdout ]; then
+  cat {name}.stdout
+fi
 exit $(cat {name}.status 2>/dev/null || echo 0)
 """
 
@@ -35,7 +40,8 @@ class SlurmClients:
         monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
     def answer(self, name: str, output: str = "", status: int = 0, error: str = "") -> None:
-        """What a program prints and returns from now on."""
+        """What a program prints and returns from now on. ``squeue`` prints a number alone for every name that it is
+        asked for, and nothing else then."""
         for suffix, text in (("stdout", output), ("stderr", error), ("status", str(status))):
             (self.folder / f"{name}.{suffix}").write_text(text)
 

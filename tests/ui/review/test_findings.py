@@ -34,14 +34,14 @@ def kept(tmp_path: Path, checkpoints: Path) -> tuple[Path, Prediction]:
     return write_balls(tmp_path / "balls", subjects=2), Prediction("ball_0", file, None, 1, 1, "", 0.0)
 
 
-def test_no_search_without_reference_prediction_or_whole_volumes(kept: tuple[Path, Prediction]) -> None:
+def test_no_search_without_reference_or_prediction(kept: tuple[Path, Prediction]) -> None:
     data, prediction = kept
     dataset = open_dataset(data)
     assert findings.findings_url(Path("m"), dataset, None, SCENE) == ""
-    assert findings.findings_url(Path("m"), dataset, prediction, replace(SCENE, streamed=True)) == ""
     assert findings.findings_url(Path("m"), dataset, prediction, replace(SCENE, layers={"prediction": "/p"})) == ""
     url = findings.findings_url(Path("m"), dataset, prediction, SCENE)
     assert url and url == findings.findings_url(Path("m"), dataset, prediction, SCENE)
+    assert findings.findings_url(Path("m"), dataset, prediction, replace(SCENE, streamed=True)) == url, "large too"
     prediction.file.write_bytes(b"another label map")
     assert findings.findings_url(Path("m"), dataset, prediction, SCENE) != url
 
@@ -63,7 +63,8 @@ def test_classes_of_other_names_or_values_are_searched_again(kept: tuple[Path, P
     ("done", "reason"),
     [
         (subprocess.CompletedProcess([], 1, "", "note: x\nerror: no memory\n"), "ball_0: .* failed: no memory"),
-        (subprocess.CompletedProcess([], -9, "", ""), "exit status -9"),
+        (subprocess.CompletedProcess([], -9, "", ""), "signal 9; most likely the memory ran out"),
+        (subprocess.CompletedProcess([], 3, "", ""), "exit status 3"),
         (None, "did not end within 15 minutes"),
     ],
 )

@@ -11,10 +11,11 @@ from core.checkpointing.metadata import MEMBERS, CheckpointMetadata
 from core.errors import VolumeError
 from core.inference.uncertainty import MUTUAL_INFORMATION_SHOWN_BIT
 from core.runs.kept_maps import KeptMaps
+from core.runs.kept_stage_maps import KeptStage, KeptStageMap
 from core.runs.predictions import Prediction
 from tests.support.checkpoint_files import checkpoint_metadata
 from ui.review import heat_layers
-from ui.review.heat_layers import heat_of
+from ui.review.heat_layers import heat_of, stage_layers
 from ui.shared.jobs import Job
 from ui.viewer.heat import HeatFile
 
@@ -89,3 +90,19 @@ def test_logits_of_an_outdated_segmentation_are_offered_only_where_they_are_kept
         monkeypatch.setattr(heat_layers, "read_kept_maps", lambda *_, kept=kept: kept)
         offered = layers(tmp_path, stale="with an earlier checkpoint")
         assert "uncertainty" in offered and ("logit of GM" in offered) == kept.logits
+
+
+def test_feature_maps_are_one_group_with_the_range_of_each_and_the_voxels_of_the_stage(tmp_path: Path) -> None:
+    maps = (KeptStageMap("mean", None, 0, 4, 3), KeptStageMap("channel-5", 5, -0.05, 0.05, 0.02))
+    prediction = Prediction("case", tmp_path / "case.nii.gz", None, 1, 1, "", 1.0)
+    mean, signed = stage_layers(prediction, KeptStage("encoder-1", 64, (2, 2, 3), True, maps))
+    assert [one.name for one in (mean, signed)] == ["encoder-1 mean", "encoder-1 channel 5"]
+    assert {one.group for one in (mean, signed)} == {"feature"} and signed.choice == "encoder-1, channel 5"
+    assert signed.file == tmp_path / "maps" / "case" / "features" / "encoder-1" / "channel-5.nii.gz"
+    assert (mean.scale.low, mean.scale.high, mean.scale.bright, mean.scale.signed) == (0, 4, 3, False)
+    scale = signed.scale
+    assert (scale.low, scale.high, scale.levels, scale.signed) == (-0.05, 0.05, 250, True)
+    assert mean.scale.digits == 2 and scale.digits == 4, "steps of 0.016 and 0.0004"
+    assert "mean of the absolute activations of all 64 channels of encoder-1" in mean.help
+    assert "voxels of 2 × 2 × 3 mm, not smoothed" in signed.help and "from -0.05 to 0.05" in signed.help
+    assert mean.prepare is None, "they are there, and fetched when they are shown"

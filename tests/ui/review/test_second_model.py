@@ -11,8 +11,10 @@ import pytest
 from core.datasets import load_subject, open_dataset
 from core.datasets.layouts.base import Dataset
 from core.datasets.saved_descriptions import save_description
+from core.datasets.segmentation_files import other_raters
 from tests.support.volume_files import write_nifti
-from ui.review.second_model import file_of_rater, other_raters, second_file
+from ui.review.second_files import of_rater
+from ui.review.second_model import second_file
 from ui.viewer import volumes
 from ui.viewer.scenes import subject_scene
 from ui.viewer.second_prediction import LAYER, with_second
@@ -43,23 +45,28 @@ def dataset(tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_raters_that_are_not_the_reference_can_be_compared(dataset: Dataset) -> None:
     assert other_raters(dataset) == ["ben"]
-    assert file_of_rater(dataset, "a", "ben") == dataset.path / "a" / "seg_ben.nii.gz"
-    assert file_of_rater(dataset, "a", "ann") is None, "that is the reference"
-    assert file_of_rater(dataset, "b", "ben") is None, "Ben has not drawn this case"
+    second = of_rater(dataset, "a", "ben")
+    assert second.files == {"a": dataset.path / "a" / "seg_ben.nii.gz"} and second.source == "rater:ben"
+    assert second_file(second, dataset, "b") is None, "Ben has not drawn this case"
 
 
-def test_the_page_says_whose_label_maps_are_shown(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The viewer calls whatever is compared the second prediction."""
+def test_the_page_and_the_viewer_say_whose_label_maps_are_shown(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     monkeypatch.setattr("streamlit.caption", said.append)
-    file_of_rater(dataset, "a", "ben")
-    assert said == ["The second prediction in the viewer is the label map by ben; the reference is by ann."]
+    second = of_rater(dataset, "a", "ben")
+    of_rater(dataset, "b", "ben")
+    compared = "Compared with the label map by ben; the reference is by ann."
+    assert said == [compared, "ben has drawn no label map of this case."]
+    file = second_file(second, dataset, "a")
+    assert file is not None
+    scene, _ = with_second(subject_scene(dataset.path, "a"), dataset, "a", dataset.labels, file)
+    assert scene.titles == {LAYER: "rater ben"} and LAYER in scene.layers
 
 
 def test_the_label_map_of_another_rater_is_shown_with_the_classes_of_the_data_set(dataset: Dataset) -> None:
-    file = file_of_rater(dataset, "a", "ben")
-    assert file is not None
-    second = second_file(file, dataset, "a")
+    second = second_file(of_rater(dataset, "a", "ben"), dataset, "a")
     assert second is not None
     scene, warnings = with_second(subject_scene(dataset.path, "a"), dataset, "a", dataset.labels, second)
     path = volumes._published[scene.layers[LAYER].removeprefix(volumes.PREFIX)]

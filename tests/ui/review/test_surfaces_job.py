@@ -45,7 +45,7 @@ class Case:
         (folder / "surfaces.bin").write_bytes(EMPTY)
         self.prediction = Prediction("ball_0", folder / "kept.nii.gz", None, 1, 1, "", 0.0)
         dataset = open_dataset(write_balls(folder / "balls", subjects=2))
-        stamp = surfaces_job._stamp(dataset, self.prediction)
+        stamp = surfaces_job.stamp_of(dataset, self.prediction)
         self.job = CaseOfSurfaces(Path("model"), dataset, self.prediction, stamp, "labels")
 
     def made(self) -> bytes | float:
@@ -103,7 +103,7 @@ def test_stopping_ends_the_process_and_the_next_request_begins_anew(case: Case) 
 def test_request_that_came_before_the_stop_does_not_begin_anew(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     (case.folder / "wait").touch()
     assert case.made() == 0
-    plain = surfaces_job._stamp
+    plain = surfaces_job.stamp_of
 
     def stopped_meanwhile(*of: Any) -> str:
         """The request is under way: it has not looked for the process yet."""
@@ -111,7 +111,7 @@ def test_request_that_came_before_the_stop_does_not_begin_anew(case: Case, monke
         return plain(*of)
 
     with monkeypatch.context() as patch:
-        patch.setattr(surfaces_job, "_stamp", stopped_meanwhile)
+        patch.setattr(surfaces_job, "stamp_of", stopped_meanwhile)
         assert case.made() == 0
     assert not jobs.is_running(case.job._folder)
     assert case.made() == 0 and jobs.is_running(case.job._folder), "one that comes later does"

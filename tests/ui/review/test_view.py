@@ -41,11 +41,13 @@ def test_cases_without_a_reference_begin_where_networks_disagree_most() -> None:
 @pytest.mark.parametrize(
     ("text", "voxel"),
     [
-        ("1,2,3", (0, 1, 2)), ("4,5,6", (3, 4, 5)), (None, None), ("", None), ("5,1,1", None), ("0,1,1", None),
+        ("1,2,3", (0, 1, 2)), ("4,5,6", (3, 4, 5)), (None, None), ("", None), ("5,1,99", (3, 0, 5)), ("0,1,1", None),
         ("1,2", None), ("a,b,c", None), ("1,2,3,4", None),
     ],
 )  # fmt: skip
-def test_crosshair_of_the_url_is_a_voxel_of_the_volume_or_none(text: str | None, voxel: VoxelIndex | None) -> None:
+def test_crosshair_of_the_url_is_moved_into_the_volume_or_none_if_it_is_invalid(
+    text: str | None, voxel: VoxelIndex | None
+) -> None:
     assert view.parse_crosshair(text, SCENE) == voxel
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from core.colours import PALETTE
 from core.runs import MetricRow
 from core.runs.store.pictures import add_picture
 from tests.support.run_folders import add_metrics, make_run
@@ -51,9 +52,7 @@ def test_response_has_state_and_classes_of_the_run(checkpoints: Path) -> None:
     assert (answer["state"], answer["active"], answer["best"]["mean_dice"]) == ("finished", False, 0.75)
     assert answer["steps_per_epoch"] == 20
     assert answer["classes"] == [
-        {"name": "CSF", "colour": "#4a90d9"},
-        {"name": "GM", "colour": "#1fa187"},
-        {"name": "WM", "colour": "#e0b000"},
+        {"name": name, "colour": colour} for name, colour in zip(("CSF", "GM", "WM"), PALETTE, strict=False)
     ]
 
 

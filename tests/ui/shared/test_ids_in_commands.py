@@ -17,9 +17,10 @@ from core.runs.predictions import Prediction
 from tests.support.balls import write_balls
 from ui.data import description_job
 from ui.learn import jobs as learn_jobs
-from ui.review import findings, surfaces_job
+from ui.review import findings, surface_export, surfaces_job
 from ui.review.epochs_view import CaseEpochs
 from ui.review.export_job import CaseExport
+from ui.review.imported_job import ImportedScoring
 from ui.shared import jobs
 from ui.viewer.volumes import Pending
 
@@ -81,13 +82,37 @@ def test_search_for_errors(tmp_path: Path, checkpoints: Path, monkeypatch: pytes
 def test_surfaces_of_a_case(
     tmp_path: Path, checkpoints: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch, id: str
 ) -> None:
-    monkeypatch.setattr(surfaces_job, "_stamp", lambda dataset, prediction: "")
+    monkeypatch.setattr(surfaces_job, "stamp_of", lambda dataset, prediction: "")
     dataset: Any = SimpleNamespace(path=Path("/d"))
     prediction = Prediction(id, tmp_path / "kept.nii.gz", None, 1, 1, "", 0.0)
     with pytest.raises(Pending):
         surfaces_job.CaseOfSurfaces(Path("/r/net.safetensors"), dataset, prediction, "", "").scene()
     arguments = parsed(started[0])
     assert (arguments.subject, arguments.json, arguments.progress, str(arguments.data)) == (id, True, True, "/d")
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_archive_of_surfaces(
+    tmp_path: Path, checkpoints: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch, id: str
+) -> None:
+    monkeypatch.setattr(surface_export, "stamp_of", lambda dataset, prediction: "")
+    dataset: Any = SimpleNamespace(path=Path("/d"))
+    prediction = Prediction(id, tmp_path / "kept.nii.gz", None, 1, 1, "", 0.0)
+    surface_export.SurfaceExport(Path("/r/net.safetensors"), dataset, prediction, ".ply").start()
+    arguments = parsed(started[0])
+    assert (arguments.subject, arguments.ply.name, arguments.stl) == (id, "surfaces.ply.zip", None)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_scores_of_a_file(
+    tmp_path: Path, checkpoints: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch, id: str
+) -> None:
+    monkeypatch.setattr(ImportedScoring, "_folder", tmp_path / "job")
+    dataset: Any = SimpleNamespace(path=Path("/d"))
+    metadata: Any = None
+    ImportedScoring(Path("/r/net.safetensors"), metadata, dataset, "rater:ben", {id: Path("f.nii")}).advance()
+    arguments = parsed(started[0])
+    assert (arguments.case, arguments.source, str(arguments.data)) == ([id], "rater:ben", "/d")
 
 
 @pytest.mark.parametrize("id", IDS)

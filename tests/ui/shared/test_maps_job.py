@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from core.errors import VolumeError
+from core.inference.stage_maps import StageRequest
 from core.runs.predictions import Prediction
 from ui.shared import jobs, maps_job
 from ui.shared.jobs import Job
+from ui.shared.maps_job import StageJob
 
 
 class FakeJobs:
@@ -21,10 +23,14 @@ class FakeJobs:
         self.states: dict[Path, Job] = {}
         self.commands: list[list[str]] = []
         monkeypatch.setattr(maps_job, "_started", set())
-        monkeypatch.setattr(jobs, "observe", lambda folder, complete: self.states.get(folder, Job("none")))
+        monkeypatch.setattr(jobs, "observe", self.observe)
         monkeypatch.setattr(jobs, "is_running", lambda folder: self.states.get(folder, Job("none")).state == "running")
         monkeypatch.setattr(jobs, "start", self.start)
+        monkeypatch.setattr(jobs, "cancel", lambda folder: self.states.pop(folder, None))
         monkeypatch.setattr(jobs, "discard", lambda folder: self.states.pop(folder))
+
+    def observe(self, folder: Path, complete: bool) -> Job:
+        return self.states.get(folder, Job("done" if complete else "none"))
 
     def start(self, folder: Path, arguments: list[str]) -> None:
         self.states[folder] = Job("running")
@@ -75,3 +81,26 @@ def test_page_of_a_replaced_prediction_starts_nothing(tmp_path: Path, fake: Fake
     with pytest.raises(VolumeError, match="segmented again since; load the page again"):
         advance(tmp_path, one)
     assert not fake.commands
+
+
+def test_feature_maps_of_a_stage_begin_when_they_are_started_and_are_stopped(tmp_path: Path, fake: FakeJobs) -> None:
+    one, other = (prediction(tmp_path, name) for name in "ab")
+    job, strongest = StageJob(tmp_path / "model", tmp_path, one, "encoder-1"), StageRequest("encoder-1")
+    assert job.observe(strongest).state == "none" and not fake.commands
+    job.start(StageRequest("encoder-1", (7,), strongest=False))
+    job.start(strongest)
+    assert len(fake.commands) == 1 and {"--stage=encoder-1", "--channel=7", "--subject=a"} < set(fake.commands[0])
+    assert job.observe(strongest).state == "running"
+    StageJob(tmp_path / "model", tmp_path, one, "bottleneck").start(StageRequest("bottleneck"))
+    with pytest.raises(VolumeError, match="2 maps are being computed already; try again"):
+        StageJob(tmp_path / "model", tmp_path, other, "encoder-1").start(strongest)
+    job.stop()
+    assert job.observe(strongest).state == "none" and job.kept is None
+    StageJob(tmp_path / "model", tmp_path, other, "encoder-1").start(strongest)
+    folder = tmp_path / "maps" / "a" / "features" / "encoder-1"
+    folder.mkdir(parents=True)
+    kept = {"version": 1, "made_at": 1.5, "stage": "encoder-1", "channel_count": 8, "voxel_mm": [2, 2, 2]}
+    (folder / "maps.json").write_text(json.dumps({**kept, "strongest": True, "maps": []}))
+    assert job.observe(strongest).state == "done" and len(fake.commands) == 3
+    with pytest.raises(VolumeError, match="segmented again since; load the page again"):
+        StageJob(tmp_path / "model", tmp_path, replace(one, made_at=0.5), "encoder-1").start(strongest)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.errors import ConfigError
-from tests.support.balls import tiny
+from tests.support.balls import tiny, write_balls
 from tests.support.nested_tumours import CLASSES, write_tumours
 from ui.shared import cache
 from ui.shared.network_inspector import NetworkInspector, step_cost
-from ui.train.forecast import forecast
+from ui.train.forecast import forecast, unoriented_subjects
 
 
 @pytest.mark.slow
@@ -34,3 +35,19 @@ def test_outputs_are_regions_where_a_run_learns_regions(tmp_path: Path, monkeypa
     assert (channels(targets="auto", classes=CLASSES[2:]), questions[-1]["overlapping"]) == (2, True)
     with pytest.raises(ConfigError, match="expected labels for weighted_ce"):
         channels(targets="regions", loss="weighted_ce")
+
+
+def test_voxel_size_is_that_of_the_subjects_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As training does, which never reads test subjects."""
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path))
+    summary = cache.dataset_summary(str(write_balls(tmp_path / "data", 5)))
+    assert summary.measured == tuple(f"ball_{n}" for n in range(5))
+    coarse, fine = (3.0, 3.0, 3.0), (1.0, 1.0, 1.5)
+    summary = replace(summary, spacings_mm=(coarse,) * 3 + (fine,) * 2, unoriented=("ball_0", "ball_4"))
+    config = tiny(path=str(tmp_path / "data"), resample="median", folds=2)
+    assert forecast(config, summary, "cpu").spacing_mm == coarse
+    config = config.with_values({"test_subjects": ("ball_0", "ball_1", "ball_2")})
+    planned = forecast(config, summary, "cpu")
+    assert planned.spacing_mm == fine
+    assert planned.data_bytes == 2 * 20 * 24 * 18 * 3
+    assert unoriented_subjects(config, summary) == ["ball_4"]

@@ -26,10 +26,12 @@ from core.imaging.display import upright_slices
 from core.imaging.volume import write_label
 from tests.support.balls import SPACING_MM, write_balls
 from ui.shared.paths import cache_root
-from ui.viewer import streamed_scenes, streams
+from ui.viewer import streamed_scenes, streams, volumes
 from ui.viewer.epochs import EpochFile, with_epochs
 from ui.viewer.heat import disagreement
 from ui.viewer.scenes import Scene, image_scene, subject_scene
+from ui.viewer.second_prediction import LAYER as SECOND_PREDICTION
+from ui.viewer.second_prediction import SecondFile, with_second
 from ui.viewer.streamed_scenes import StreamedSubject
 
 TIMEOUT_S = 30
@@ -236,6 +238,52 @@ def test_kept_epochs_are_streamed_and_a_file_that_does_not_fit_is_an_answer(fold
     facts(first)
     assert np.array_equal(slab(scene, first, 0, 6, 4, "u1"), index[6:10])
     assert "small.nii.gz: expected a segmentation of" in error(second)
+
+
+def test_second_prediction_is_streamed_in_the_classes_of_the_first_one(folder: Path, tmp_path: Path) -> None:
+    dataset, subject = open_dataset(folder), subject_of(folder, 1)  # stored as LAS
+    loaded = load_subject(dataset, subject)
+    index = np.random.default_rng(0).integers(0, 3, loaded.geometry.shape, np.uint8)
+    file, label = tmp_path / "second.nii.gz", tmp_path / "first.nii.gz"
+    write_label(file, dataset.labels.to_raw(index), loaded.stored, loaded.first_image)
+    write_label(label, np.zeros(loaded.geometry.shape, np.uint8), loaded.stored, loaded.first_image)
+    shown = dataset.labels.subset(dataset.labels.names[2:])
+    first = subject_scene(folder, subject, shown, label)
+    scene, warnings = with_second(first, dataset, subject, shown, SecondFile(file, dataset.labels))
+    url = scene.layers[SECOND_PREDICTION]
+    facts(url)
+    assert url.startswith(streams.PREFIX) and scene.layers["truth"] == first.layers["truth"]
+    assert np.array_equal(slab(scene, url, 0, 6, 4, "u1"), (index == 2)[6:10])
+    assert warnings == [f"not shown, as the first prediction has no such class: {dataset.labels.names[1]}"]
+    for name in ("truth", "prediction"):
+        facts(scene.layers[name])
+    token = scene.changes.removeprefix(volumes.PREFIX)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "path_params": {"token": token}}
+    answer = volumes.volume(Request(scope | {"query_string": b""}))
+    assert isinstance(answer, volumes._VolumeResponse) and loaded.label is not None
+    counted = json.loads(gzip.decompress(Path(answer.path).read_bytes()))
+    truth, other = loaded.label == 2, index == 2
+    assert counted == [int((~truth & other).sum()), int((truth & other).sum()), int((truth & ~other).sum())]
+    assert min(counted) > 0 and first.changes == ""
+
+
+def test_second_prediction_that_cannot_be_streamed_says_why(folder: Path, tmp_path: Path) -> None:
+    dataset, subject = open_dataset(folder), subject_of(folder)
+    loaded, scene = load_subject(dataset, subject), subject_scene(folder, subject)
+
+    def second(name: str, values: np.ndarray) -> str:
+        path = tmp_path / name
+        nib.save(nib.Nifti1Image(values, np.asarray(loaded.stored.affine)), path)
+        shown, _ = with_second(scene, dataset, subject, dataset.labels, SecondFile(path, dataset.labels))
+        return shown.layers[SECOND_PREDICTION]
+
+    shape = loaded.stored.shape
+    unknown = error(second("unknown.nii.gz", np.full(shape, 7, np.uint8)))
+    assert "unknown.nii.gz: expected only the label values [0, 1, 2], found also 7" in unknown
+    with pytest.raises(VolumeError, match="on the grid of the image"):
+        second("small.nii.gz", np.zeros((4, 4, 4), np.uint8))
+    with pytest.raises(VolumeError, match=r"label map of numbers beside an image of this size, got 2 channels"):
+        second("channels.nii.gz", np.zeros((*shape, 2), np.uint8))
 
 
 def test_files_that_are_looked_at_are_in_use(folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from core.evaluation.metrics import SubjectScore
 from core.formatting import format_number, format_score
 from ui.shared.component import component
 
-_mount = component("cases", Path(__file__).parent, ("strip_plot.js", "cases.js"), ("cases.css",))
+_mount = component(
+    "cases", Path(__file__).parent, ("../../shared/roving_focus.js", "strip_plot.js", "cases.js"), ("cases.css",)
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-// The list of cases: a click, Enter or Space chooses one. Text is set through textContent only.
+// The list of cases, one stop of the Tab key: a click, Enter or Space chooses one. Text is set through textContent only.
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root"), before = root.querySelector(".list");
@@ -8,11 +8,13 @@ export default function ({ data, parentElement, setTriggerValue }) {
   list.setAttribute("role", "listbox");
   list.setAttribute("aria-label", "Cases");
   const rows = data.rows.map((row) => caseRow(row, row.id === data.selected, choose));
+  const stops = new RovingFocus(list, () => rows);
   list.append(...rows);
   root.replaceChildren(...(data.plot ? [stripPlot(data.plot, data.selected, choose)] : []), list);
   list.scrollTop = scrolled;
-  if (focused >= 0) rows[focused]?.focus({ preventScroll: true });
   const selected = rows.find((row) => row.getAttribute("aria-selected") === "true");
+  stops.renew(selected);
+  if (focused >= 0) (rows[focused] ?? rows.at(-1))?.focus({ preventScroll: true });
   if (selected && root.dataset.selected !== data.selected) { // scroll the list, not the page
     const top = selected.offsetTop - list.offsetTop, bottom = top + selected.offsetHeight;
     if (top < list.scrollTop) list.scrollTop = top;
@@ -23,7 +25,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
 function caseRow(row, isSelected, choose) {
   const element = createElement("div", "case" + (row.waiting ? " waiting" : ""));
-  element.tabIndex = 0;
+  element.tabIndex = -1; // see RovingFocus
   element.setAttribute("role", "option");
   element.setAttribute("aria-selected", String(isSelected));
   element.title = `${row.id}: ${row.title}`;
@@ -46,11 +48,9 @@ function caseRow(row, isSelected, choose) {
   element.append(name, bars, value);
   element.onclick = () => choose(row.id);
   element.onkeydown = (event) => {
-    if (event.key === "Enter" || event.key === " ") choose(row.id);
-    else if (event.key === "ArrowDown") element.nextElementSibling?.focus();
-    else if (event.key === "ArrowUp") element.previousElementSibling?.focus();
-    else return;
+    if (event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
+    choose(row.id);
   };
   return element;
 }

@@ -108,6 +108,9 @@ class Chart extends Renderer {
   toolbar() {
     const bar = element("div", "bar"), redraw = (change) => () => { change(); this.fillLegend(); this.fillTable(); this.render(); };
     this.legend = element("div", "legend");
+    this.legend.setAttribute("role", "group");
+    this.legend.setAttribute("aria-label", "Legend");
+    this.stops = new RovingFocus(this.legend, () => [...this.legend.children], true);
     this.measureChoice = choice("Dice of", [MEAN], (value) => redraw(() => { this.measure = value; })());
     this.lowerChoice = choice("Lower panel", Object.keys(LOWER), (value) => redraw(() => { this.lower = value; })());
     this.axes = buttons("x axis", ...Object.entries(AXES).map(([axis, title]) => button(title, redraw(() => { this.chosenAxis = axis; }), axis)));
@@ -154,8 +157,10 @@ class Chart extends Renderer {
       b.prepend(mark);
       b.setAttribute("aria-pressed", String(!this.hidden.has(id)));
       b.title = "show or hide";
+      b.tabIndex = -1; // see RovingFocus
       return b;
     }));
+    this.stops.renew();
   }
 
   fillTable() {

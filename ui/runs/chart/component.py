@@ -17,6 +17,7 @@ from ui.shared.component import component
 
 SCRIPTS = (
     "../../shared/pixel_ratio.js",
+    "../../shared/roving_focus.js",
     "numbers.js",
     "elements.js",
     "source.js",

@@ -17,7 +17,7 @@ from core.runs.groups import GroupSummary
 from ui.shared import formatting
 from ui.shared.component import component
 
-_mount = component("runs", Path(__file__).parent, ("table.js",), ("table.css",))
+_mount = component("runs", Path(__file__).parent, ("../../shared/roving_focus.js", "table.js"), ("table.css",))
 
 
 @dataclass(frozen=True)

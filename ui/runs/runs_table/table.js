@@ -1,5 +1,5 @@
 // The table of runs and groups: a click or Enter selects a row, its box or Space ticks it (a run's only), a click on a
-// heading sorts. Text goes through textContent only.
+// heading sorts. The rows are one stop of the Tab key. Text goes through textContent only.
 
 const COLUMNS = [ // heading, key of the cell's text, style
   ["State", "shown", "state"],
@@ -54,6 +54,7 @@ class Table {
     line.append(ticks, ...this.heads);
     head.append(line);
     this.body = make("tbody");
+    this.stops = new RovingFocus(this.body, () => [...this.body.children]);
     table.append(head, this.body);
     frame.append(table);
     root.append(frame);
@@ -121,6 +122,7 @@ class Table {
       this.body.replaceChildren(...first);
       focused?.focus();
     }
+    this.stops.renew(this.rows.get(this.data.selected));
     this.renderRest();
   }
 
@@ -148,7 +150,7 @@ class Table {
     label.append(tick);
     cell.append(label);
     tr.append(cell);
-    tr.tabIndex = 0;
+    tr.tabIndex = -1; // see RovingFocus
     tr.dataset.run = id;
     const toggle = () => { if (!tick.disabled) this.click("tick", id); };
     tick.onchange = toggle;
@@ -157,8 +159,6 @@ class Table {
     tr.onkeydown = (event) => {
       if (event.key === "Enter") this.click("choose", id);
       else if (event.key === " ") toggle();
-      else if (event.key === "ArrowDown") tr.nextElementSibling?.focus();
-      else if (event.key === "ArrowUp") tr.previousElementSibling?.focus();
       else return;
       event.preventDefault();
     };

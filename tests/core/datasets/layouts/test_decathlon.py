@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from core.datasets import fingerprint, load_subject, open_dataset
+from core.datasets.fitness import judge_files
 from core.errors import DatasetError, VolumeError
 from tests.core.imaging.test_volume import reoriented
 from tests.support.volume_files import AFFINE, SHAPE, label_map, make_decathlon, voxels, write_nifti
@@ -196,3 +197,36 @@ def test_hippocampus_data_set_opens(test_data: Path) -> None:
     geometry = fingerprint(dataset)
     assert set(geometry.spacings_mm.values()) == {(1, 1, 1)}
     assert np.median(list(geometry.shapes.values()), axis=0).round().tolist() == [35, 50, 36]
+
+
+def test_images_of_the_test_set_that_are_there_are_listed_for_prediction(tmp_path: Path) -> None:
+    test = ["./imagesTs/case_007.nii.gz", "./imagesTs/absent.nii.gz", {"image": "./other/x.nii.gz"}]
+    folder = make_decathlon(tmp_path, test=test)
+    for name in ("imagesTs/case_007", "imagesTs/unlisted", "imagesTs/case_001", "other/x"):
+        write_nifti(folder / f"{name}.nii.gz", voxels(seed=1))
+    dataset = open_dataset(folder)
+    assert dataset.labelled_ids == ("case_001", "case_002", "case_003")
+    others = {s.id: s.files[0].relative_to(folder).as_posix() for s in dataset.subjects if s.label is None}
+    assert others == {
+        "case_007": "imagesTs/case_007.nii.gz",
+        "unlisted": "imagesTs/unlisted.nii.gz",
+        "imagesTs-case_001": "imagesTs/case_001.nii.gz",
+        "x": "other/x.nii.gz",
+    }
+    assert not judge_files(dataset) and "4 subjects without label map, for prediction only" in dataset.notes[0]
+
+
+def test_labelled_folders_that_are_not_listed_are_named(tmp_path: Path) -> None:
+    """AMOS, whose dataset.json lists the training cases; training on others would change every split."""
+    folder = make_decathlon(tmp_path, validation=[{"image": "./imagesVa/v.nii.gz", "label": "./labelsVa/v.nii.gz"}])
+    write_nifti(folder / "imagesVa" / "v.nii.gz", voxels(seed=1))
+    write_nifti(folder / "labelsVa" / "v.nii.gz", label_map((0, 1, 2), seed=1))
+    dataset = open_dataset(folder)
+    assert dataset.layout == "decathlon" and len(dataset.ids) == 3
+    (note,) = dataset.notes
+    assert "imagesVa (1 image file), labelsVa (1 image file)" in note and "--layout" in note
+
+
+def test_a_training_image_that_is_listed_for_prediction_too_is_trained_on(tmp_path: Path) -> None:
+    dataset = open_dataset(make_decathlon(tmp_path, test=["./imagesTr/case_001.nii.gz"]))
+    assert dataset.ids == dataset.labelled_ids == ("case_001", "case_002", "case_003")

@@ -124,6 +124,19 @@ def test_files_of_a_subject_are_one_case(name: str) -> None:
     assert not found.problems
 
 
+def test_images_that_only_a_number_distinguishes_are_subjects_of_their_own() -> None:
+    """They may be sessions, so they are not taken for modalities of one subject."""
+    files = [
+        f"{site}/case{n}/serie{k}/{visit}.nii.gz"
+        for site, numbers in (("siteA", (1, 3, 5)), ("siteB", (2, 4)))
+        for n in numbers
+        for k in (1, 2)
+        for visit in (1, 2, 3)
+    ]
+    found = proposed(files)
+    assert sorted(case.files for case in found.cases) == [(file,) for file in files] and not found.problems
+
+
 def test_two_subjects_are_never_one_case_in_random_shapes_of_folders() -> None:
     """Ambiguous names are refused or reported as contradictions; most shapes are grouped completely."""
     complete = 0

@@ -16,12 +16,15 @@ from core.errors import ConfigError
 from core.presets import preset
 from core.runs import engine_poller
 from core.runs.engines.engine import EngineError
-from core.runs.engines.ray import WORKER, RayEngine
+from core.runs.engines.ray import LIMIT, WORKER, RayEngine
+from core.runs.engines.ray_api import RayApi
 from core.runs.engines.ray_reasons import explain_failure, explain_waiting
 from core.runs.engines.registry import get_engine
 from core.runs.engines.settings import time_limit_s
 from core.runs.launch import create_run
-from core.runs.store.engine_records import JOB, JOB_ENDS, EngineRecord, read_engine, write_engine
+from core.runs.store import folder as files
+from core.runs.store.engine_records import JOB, JOB_ENDS, JOB_LIMITS_ITSELF, EngineRecord, read_engine, write_engine
+from core.runs.store.process import locked
 from core.runs.store.state import read_state, write_state
 from tests.support.cluster.ray_dashboard import TOKEN, RayDashboard
 
@@ -96,6 +99,8 @@ def test_job_asks_for_what_run_and_settings_need(root: Path, ray: RayDashboard) 
     assert lines[-1].startswith("exec ") and lines[-1].endswith(f"trainer_parent {folder} --worker toy")
     assert f"export {JOB}={record.name}" in lines and f"{folder}/job.out" in script
     assert f"export {JOB_ENDS}=$(($(date +%s) + 3600))" in script and "sleep 3480 && kill -TERM $$" in script
+    assert f"{JOB_LIMITS_ITSELF}=1" in script and "sleep 180 && kill -KILL $$" in script, "it says itself how it ended"
+    assert body["metadata"][LIMIT] == "3600"
 
 
 def test_run_without_gpus_and_limit_asks_for_processors_alone(root: Path, dashboard: RayDashboard) -> None:
@@ -192,6 +197,31 @@ def test_one_question_reports_all_jobs(root: Path, ray: RayDashboard) -> None:
 )
 def test_failure_is_explained(error_type: str, message: str, status: int | None, explained: str) -> None:
     assert explained in explain_failure(error_type, message, status)
+
+
+def test_killed_job_may_have_been_out_of_time_where_it_had_a_limit(root: Path, ray: RayDashboard) -> None:
+    killed = {"status": "FAILED", "driver_exit_code": -9}
+    limited = {**killed, "metadata": {LIMIT: "3600"}}
+    found = reports(root, ray, limited=limited, unlimited=killed)
+    assert "time limit (`time`) was reached, or the memory" in found["limited"].reason
+    assert "time limit" not in found["unlimited"].reason and "memory" in found["unlimited"].reason
+
+
+def test_run_is_not_locked_while_ray_is_asked_about_its_expired_job(
+    root: Path, ray: RayDashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, first = submitted(root)
+    ask = RayApi.get
+
+    def stop_meanwhile(self: RayApi, path: str, *arguments: Any) -> Any:
+        if path.endswith(first.job):
+            with locked(folder / files.LOCK, timeout_s=0.0):
+                write_state(folder, replace(read_state(folder), state="stopped"))
+        return ask(self, path, *arguments)
+
+    monkeypatch.setattr(RayApi, "get", stop_meanwhile)
+    engine(root).resubmit(folder)
+    assert read_state(folder).state == "stopped" and record_of(folder) == first
 
 
 def test_job_that_no_node_can_take_says_what_is_missing() -> None:

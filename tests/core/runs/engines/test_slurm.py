@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +20,15 @@ from core.runs.engines.slurm_reasons import explain_end, explain_refusal, explai
 from core.runs.launch import create_run
 from core.runs.processes.engine_job import EngineJob
 from core.runs.store import folder as files
-from core.runs.store.engine_records import JOB_SIGNAL_S, LOCAL, EngineRecord, change_engine, read_engine, write_engine
+from core.runs.store.engine_records import (
+    ENGINE,
+    JOB_SIGNAL_S,
+    LOCAL,
+    EngineRecord,
+    change_engine,
+    read_engine,
+    write_engine,
+)
 from core.runs.store.state import read_state
 from core.runs.store.submissions import submission
 from tests.support.cluster.slurm_clients import SlurmClients
@@ -79,6 +88,7 @@ def test_submission_that_was_killed_before_it_was_noted_is_found_again(root: Pat
 def test_submission_that_never_reached_the_cluster_fails_with_what_to_do(root: Path, slurm: SlurmClients) -> None:
     (folder,) = queued(root)
     write_engine(folder, EngineRecord(CLUSTER, f"{folder.name}-1", None, "", 0.0))
+    os.utime(folder / ENGINE, (0.0, 0.0))
     engine_poller.ask(root, get_engine(root, CLUSTER))
     assert read_state(folder).state == "failed" and "interrupted" in read_state(folder).message
 
@@ -103,7 +113,7 @@ def test_job_of_a_submission_that_was_not_answered_is_found_by_its_name(
     name = read_engine(unconfirmed).name  # type: ignore[union-attr]
     (slurm.folder / "squeue").write_text(
         f'#!/bin/bash\necho "squeue $*" >>{slurm.folder}/calls\n'
-        f'case " $* " in *" --name {name} "*) echo 41 ;; *) echo "41|PENDING|Resources||N/A" ;; esac\n'
+        f'case " $* " in *" --name {name} "*) echo "41|{name}" ;; *) echo "41|PENDING|Resources||N/A" ;; esac\n'
     )
     engine_poller.ask(root, get_engine(root, CLUSTER))
     record = read_engine(unconfirmed)
@@ -207,7 +217,8 @@ def test_run_of_an_array_that_is_queued_again_has_a_job_of_its_own(root: Path, s
     before = read_engine(second)
     assert before is not None
     # The other run of the array still waits: the cluster has a living job of that name.
-    (slurm.folder / "squeue").write_text(f'#!/bin/bash\n[[ " $* " != *" --name {before.name} "* ]] || echo 42\n')
+    asked = f'[[ " $* " != *" --name {before.name} "* ]]'
+    (slurm.folder / "squeue").write_text(f'#!/bin/bash\n{asked} || echo "42|{before.name}"\n')
     slurm.answer("sbatch", "43\n")
     time.sleep(0.002)  # names differ by milliseconds
     runs.resume(root, first.name)
@@ -356,3 +367,20 @@ def test_queued_run_of_a_cluster_is_not_deleted_before_it_is_stopped(root: Path,
     with pytest.raises(RunError, match="stop it first"):
         runs.delete(root, folder.name)
     assert (folder / files.CONFIG).is_file()
+
+
+def test_jobs_of_several_submissions_are_looked_for_by_their_names_in_one_call(root: Path, slurm: SlurmClients) -> None:
+    lines = ["43|b", "41|a", "42|a", "44|of-another-user"]
+    (slurm.folder / "squeue").write_text(
+        f'#!/bin/bash\necho "squeue $*" >>{slurm.folder}/calls\nprintf "%s\\n" {" ".join(map(repr, lines))}\n'
+    )
+    records = [
+        EngineRecord(CLUSTER, "a", 3),
+        EngineRecord(CLUSTER, "b"),
+        EngineRecord(CLUSTER, "c"),
+        EngineRecord(CLUSTER),
+    ]
+    assert get_engine(root, CLUSTER).find(records) == ["42_3", "43", "", ""]
+    (call,) = slurm.calls("squeue")
+    assert "--name a,b,c " in call and "-o %F|%j" in call
+    assert get_engine(root, CLUSTER).find(records[-1:]) == [""] and len(slurm.calls("squeue")) == 1

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from core import runs
+from core.compute.cgroups import OomKills
 from core.config import TrainConfig
 from core.errors import RunError
 from core.hosts import host_name
@@ -36,7 +41,8 @@ from core.runs.store.engine_records import (
     write_engine,
 )
 from core.runs.store.heartbeat import read_beat
-from core.runs.store.process import is_alive
+from core.runs.store.process import is_alive, locked
+from core.runs.store.reconciliation import write_reconciled_state
 from core.runs.store.state import read_state, write_state
 from core.runs.store.stop_file import AT_ONCE, SIGNALLED, STOP, read_stop, write_stop
 from tests.support.elsewhere import run_elsewhere, with_job
@@ -75,11 +81,110 @@ def test_signal_to_a_job_saves_a_checkpoint_and_names_the_time_limit(
     wait_for_epoch(root, folder.name)
     beat = read_beat(folder)
     assert beat is not None and (beat.host, beat.job) == (host_name(), "7")
-    os.kill(parent, signal.SIGTERM)
+    for _ in range(2):  # as Slurm does
+        os.kill(parent, signal.SIGTERM)
     stopped = wait_for(root, folder.name, "stopped")
     wait_until(lambda: read_state(folder).message.startswith("out of time"))
     assert stopped.epoch and (folder / files.LAST).is_file() and read_stop(folder) == SIGNALLED
     assert not runs.supervisor_alive(root)  # the environment of a job is not that of the queue
+
+
+class Trainer:
+    """A process that ends after some looks at it; meanwhile a test acts."""
+
+    pid, returncode = 2**22 - 5, -signal.SIGKILL
+
+    def __init__(self, *acts: Callable[[], object]) -> None:
+        self.acts = [*acts, lambda: None]
+
+    def wait(self, timeout: float) -> None:
+        if self.acts:
+            self.acts.pop(0)()
+            raise subprocess.TimeoutExpired("", timeout)
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """PIDs of the trainers that were killed."""
+    found: list[int] = []
+    monkeypatch.setattr(trainer_parent, "kill_tree", found.append)
+    return found
+
+
+def wait_for_end(trainer: Trainer, folder: Path, signals: list[int], job: EngineJob) -> bool:
+    return trainer_parent._wait(trainer, folder, signals, 0, job)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sent", "job", "at_once"),
+    [
+        ([signal.SIGTERM] * 3, EngineJob("7"), False),  # near the time limit, at it, and at the end of a grace time
+        ([signal.SIGINT] * 2, EngineJob("7"), False),  # no person is at the terminal of a job
+        ([signal.SIGTERM] * 2, EngineJob(), False),  # `train` in a batch script of one's own
+        ([signal.SIGINT, signal.SIGTERM], EngineJob(), False),
+        ([signal.SIGINT] * 2, EngineJob(), True),  # Ctrl-C, again
+    ],
+)
+def test_only_a_second_ctrl_c_kills_a_trainer_that_saves(
+    root: Path, killed: list[int], sent: list[int], job: EngineJob, at_once: bool
+) -> None:
+    folder, signals = run_elsewhere(root), list[int]()
+    wait_for_end(Trainer(*(functools.partial(signals.append, number) for number in sent)), folder, signals, job)
+    assert bool(killed) is at_once
+    assert read_stop(folder) == (AT_ONCE if at_once else SIGNALLED if job.id else "")
+
+
+def ended(folder: Path, job: EngineJob) -> tuple[str, str]:
+    """State and message of a run whose trainer was killed by SIGKILL."""
+    nothing = OomKills(None, None)
+    trainer_parent._write_exit(folder, 1, Trainer(), nothing, job)  # type: ignore[arg-type]
+    state = write_reconciled_state(folder)
+    return state.state, state.message
+
+
+def test_run_that_could_not_save_before_its_time_limit_says_so_and_goes_on_when_its_job_is_restarted(
+    root: Path, job: Callable[..., None]
+) -> None:
+    folder = run_elsewhere(root)
+    with_job(folder, "7")
+    write_stop(folder, SIGNALLED)
+    state, message = ended(folder, EngineJob("7", ends_at=time.time() + 30))
+    assert state == "crashed" and message.startswith(
+        "out of time: the time limit of its job was reached; it was killed"
+    )
+    job(restart=1)
+    assert claim_run(folder).state == "starting"
+
+
+def test_trainer_killed_without_a_signal_to_its_job_is_no_time_limit(root: Path) -> None:
+    folder = run_elsewhere(root)
+    assert "out of time" not in ended(folder, EngineJob("7", ends_at=time.time() + 30))[1]
+
+
+def test_job_of_an_engine_without_time_limits_ends_its_trainer_at_the_limit(root: Path, killed: list[int]) -> None:
+    folder = run_elsewhere(root)
+    over = EngineJob("7", ends_at=time.time() - 1, limits_itself=True)
+    wait_for_end(Trainer(), folder, [], over)
+    assert killed == [Trainer.pid] and read_stop(folder) == SIGNALLED
+    assert ended(folder, over)[1].startswith("out of time")
+    killed.clear()
+    wait_for_end(Trainer(), run_elsewhere(root), [], replace(over, limits_itself=False))
+    assert not killed, "Slurm may let a job run beyond its limit"
+
+
+def test_job_waits_for_the_lock_of_its_run_longer_than_a_page(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    def lock(path: Path, timeout_s: float) -> AbstractContextManager[IO[str]]:
+        waits.append(timeout_s)
+        return locked(path, timeout_s)
+
+    monkeypatch.setattr(files, "locked", lock)
+    folder = run_elsewhere(root, "queued")
+    claim_run(folder)
+    runs.rename(root, folder.name, "page")
+    job_s, page_s = waits[0], waits[-1]
+    assert job_s >= 60.0 > page_s
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from core.runs.catalog import update_index
 from core.runs.launch import create_run
 from core.runs.measurements import FOLDER_IDS, metrics_after
 from core.runs.reporting.recorder import Recorder
-from core.runs.store import database, metrics_file
+from core.runs.store import database, metrics_file, rows
 from core.runs.store import folder as files
 from core.runs.store.database import FILE, database_url
 from core.runs.store.database_errors import display_name
@@ -267,3 +268,33 @@ def test_unusable_database_url_is_an_error_without_its_password(
         with pytest.raises(RunError, match=fact) as caught:
             open_index(tmp_path)
         assert "secret" not in str(caught.value)
+
+
+def test_rows_of_a_run_are_removed_in_parts_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server limits the time of a statement."""
+    monkeypatch.setattr(rows, "REMOVED", 3)
+    folders = [make_run(tmp_path, name, 4) for name in ("a", "b", "c")]
+    before, index, removed = metric_rows(tmp_path), open_index(tmp_path), list[int]()
+
+    def count(connection: sa.Connection, cursor: Any, statement: str, *_: object) -> None:
+        if statement.upper().startswith("DELETE FROM METRICS"):
+            removed.append(cursor.rowcount)
+
+    engine = index._database.engine
+    sa.event.listen(engine, "after_cursor_execute", count)
+    try:
+        index.rebuild()
+        assert sum(removed) == len(before) == 24 and max(removed) == 3
+        assert metric_rows(tmp_path) == before
+        listed = list(metrics_file.read_metrics(folders[1]))
+        index.synchronize_metrics(folders[1].name, listed[:1])
+        index.delete_run(folders[0].name)
+    finally:
+        sa.event.remove(engine, "after_cursor_execute", count)
+    assert sum(removed) == 24 + 7 + 8 and max(removed) == 3
+    expected = [row for row in before if row["run"] == folders[2].name]
+    expected += [row for row in before if row["run"] == folders[1].name][:1]
+    assert sorted(map(repr, metric_rows(tmp_path))) == sorted(map(repr, expected))
+    with engine.begin() as connection:
+        assert [run for _, run in rows.measured_runs(connection)] == sorted(f.name for f in folders[1:])
+        assert list(rows.measured_runs(connection, "no such root")) == []

@@ -83,7 +83,8 @@ def test_run_whose_processes_all_died_has_crashed(folder: Path, dead: int) -> No
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux numbers its boots")
 def test_crash_by_a_reboot_is_recognised(folder: Path) -> None:
-    write_state(folder, replace(read_state(folder), state="running", shim_start="another-boot:1"))
+    write_state(folder, replace(read_state(folder), state="running", shim_start="another-boot:1", pid_space="other:1"))
+    os.utime(folder / files.STATE, (time.time() - 600,) * 2)  # it has no heartbeat: of an earlier version
     assert "machine was restarted" in reconciled_state(folder).message
 
 

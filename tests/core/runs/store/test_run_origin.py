@@ -23,8 +23,8 @@ from core.runs import give_up, run_actions
 from core.runs.engine_poller import open_runs
 from core.runs.engines.local import supervisor_file
 from core.runs.launch import create_run
+from core.runs.store import file_clock, heartbeat
 from core.runs.store import folder as files
-from core.runs.store import heartbeat
 from core.runs.store.engine_records import ENGINE, JobReport
 from core.runs.store.process import process_identity
 from core.runs.store.reconciliation import INTERRUPTED, listed_state, reconciled_state, write_reconciled_state
@@ -128,12 +128,54 @@ def test_run_of_another_host_with_a_heartbeat_is_running(root: Path) -> None:
 def test_clock_of_the_other_host_does_not_matter_once_its_beat_is_seen_to_change(root: Path, skew_s: float) -> None:
     folder = run_elsewhere(root)
     for count in (1, 2):
-        beat(folder, count, time.time() + skew_s)
+        beat(folder, count, clock_ahead_s=skew_s)
         state = reconciled_state(folder)
     assert state.state == "running"
     update_s = read_state(folder).updated_at + skew_s  # on the clock of its host
     write_state_at(folder, update_s)
     assert reconciled_state(folder).updated_at == pytest.approx(time.time(), abs=30)
+
+
+@pytest.mark.fault(74, "clocks of hosts differ by hours: a live run counts as running, a dead one does not, at once")
+@pytest.mark.parametrize("skew_s", [-7200.0, 7200.0])
+def test_clock_of_the_other_host_does_not_matter_at_the_first_look(root: Path, skew_s: float) -> None:
+    """A command looks once."""
+    alive, dead = run_elsewhere(root), run_elsewhere(root)
+    beat(alive, 1, clock_ahead_s=skew_s)
+    beat(dead, 1, time.time() - 1200, clock_ahead_s=skew_s)
+    states = {run.id: run.state for run in runs.list_runs(root)}
+    assert states[alive.name].state == "running"
+    assert states[dead.name].state == "unreachable" and "20 min ago" in states[dead.name].message
+
+
+@pytest.mark.parametrize("server_ahead_s", [-7200.0, 7200.0])
+def test_clock_of_a_file_server_is_read_from_a_file_that_is_written_there(
+    root: Path, monkeypatch: pytest.MonkeyPatch, server_ahead_s: float
+) -> None:
+    monkeypatch.setattr(file_clock, "has_own_clock", lambda root: False)
+    write_bytes, written = Path.write_bytes, list[Path]()
+
+    def on_server(path: Path, content: bytes) -> int:
+        written.append(path)
+        size = write_bytes(path, content)
+        os.utime(path, (time.time() + server_ahead_s,) * 2)
+        return size
+
+    monkeypatch.setattr(Path, "write_bytes", on_server)
+    for file, age_s in (("new", 0.0), ("old", 900.0)):
+        (root / file).touch()
+        os.utime(root / file, (time.time() + server_ahead_s - age_s,) * 2)
+        assert file_clock.age_s(root / file, root, written_at=0.0) == pytest.approx(age_s, abs=30)
+    assert len(written) == 1 and {path.name for path in root.iterdir()} == {"new", "old"}, "once, and removed"
+    assert file_clock.age_s(root / "missing", root, time.time() - 50) == pytest.approx(50, abs=30)
+
+
+def test_root_that_cannot_be_written_is_read_by_the_clock_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_clock, "has_own_clock", lambda root: False)
+    (tmp_path / "file").touch()
+    assert file_clock.age_s(tmp_path / "file", tmp_path / "not there", 0.0) < 30
 
 
 def write_state_at(folder: Path, updated_at: float) -> None:
@@ -227,8 +269,7 @@ def test_supervisor_leaves_runs_of_other_hosts_alone(root: Path) -> None:
 
 
 def test_supervisor_goes_on_where_the_engine_of_a_run_cannot_be_read(root: Path) -> None:
-    folder = run_elsewhere(root, "queued")
-    write_state(folder, replace(read_state(folder), host=host_name()))
+    folder = on_a_machine_of_this_name(root, "queued")
     (folder / ENGINE).write_text("damaged")
     assert not supervisor_in_this_process(root).poll()
     assert ENGINE in reconciled_state(folder).message
@@ -243,12 +284,65 @@ def test_supervisor_of_another_host_is_not_taken_for_one_of_this(root: Path) -> 
 
 
 def test_restart_of_this_machine_ends_its_runs_unless_a_beat_is_seen_to_change(root: Path) -> None:
-    folder = run_elsewhere(root)
-    write_state(folder, replace(read_state(folder), host=host_name()))
+    folder = on_a_machine_of_this_name(root)
     beat(folder, 1, time.time() + LONG_AGO, host_name())
     assert "machine was restarted" in reconciled_state(folder).message
     beat(folder, 2, time.time(), host_name())  # another machine of the same name
     assert reconciled_state(folder).state == "running"
+
+
+def on_a_machine_of_this_name(root: Path, state: str = "running", marks: tuple[str, ...] = ()) -> Path:
+    """A run that an earlier boot of this machine trained, or another machine with its name."""
+    folder = run_elsewhere(root, state)
+    write_state(folder, replace(read_state(folder), host=host_name(), marks=marks))
+    return folder
+
+
+@pytest.mark.parametrize("state", ["running", "starting"])
+def test_keeper_ends_no_run_of_a_machine_of_the_same_name_before_it_has_watched_its_silence(
+    root: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """On a file system that takes the times of files from the hosts that write them."""
+    monkeypatch.setattr("core.runs.store.run_origin.has_own_clock", lambda root: False)
+    folder = on_a_machine_of_this_name(root, state)
+    if state == "running":
+        beat(folder, 1, time.time() + LONG_AGO, host_name())
+    else:  # it was claimed a moment ago, by a clock that is an hour behind
+        os.utime(folder / files.STATE, (time.time() + LONG_AGO,) * 2)
+    supervisor = supervisor_in_this_process(root)
+    supervisor.poll()
+    assert read_state(folder).state == state
+    judged = reconciled_state(folder)
+    assert judged.state == "unreachable" and "another machine has its name" in judged.message
+    with pytest.raises(RunError, match="not confirmed that it has ended"):
+        runs.delete(root, folder.name)
+    monkeypatch.setattr(heartbeat, "OLD_S", 0.0)  # a minute later
+    supervisor.poll()
+    assert read_state(folder).state == "crashed" and "machine was restarted" in read_state(folder).message
+
+
+def test_run_that_another_machine_of_the_same_name_has_just_claimed_has_not_ended(root: Path) -> None:
+    folder = on_a_machine_of_this_name(root, "starting")
+    supervisor_in_this_process(root).poll()
+    assert reconciled_state(folder).state == "unreachable" and read_state(folder).state == "starting"
+
+
+def test_machine_of_the_same_name_with_other_marks_is_another_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.runs.store.run_origin.machine_marks", lambda: ("mark",))
+    monkeypatch.setattr("core.runs.engines.local.machine_marks", lambda: ("mark",))
+    lost, waiting = (on_a_machine_of_this_name(root, state, ("other",)) for state in ("running", "queued"))
+    mine = on_a_machine_of_this_name(root, "queued", ("docked", "mark"))
+    beat(lost, 1, time.time() + LONG_AGO, host_name())
+    monkeypatch.setattr(heartbeat, "OLD_S", 0.0)
+    supervisor = supervisor_in_this_process(root)
+    assert runs.queued_runs(root) == [mine.name]
+    monkeypatch.setattr(supervisor, "_launch", lambda *_: None)
+    supervisor.poll()
+    assert reconciled_state(lost).state == "unreachable" and read_state(lost).state == "running"
+    assert f"in the queue of another machine called {host_name()}" in reconciled_state(waiting).message
+    file = supervisor_file(root)
+    monkeypatch.setattr("core.runs.engines.local.machine_marks", lambda: ("other",))
+    assert supervisor_file(root) != file, "each machine serves a queue of its own"
 
 
 @pytest.mark.parametrize(
@@ -380,7 +474,9 @@ def test_run_whose_job_is_not_started_again_stays_stopped_and_is_asked_about_no_
 
 
 def test_run_that_was_signalled_long_ago_is_not_asked_about(root: Path) -> None:
-    stopped_by_a_signal(root, time.time() - 3600.0)
+    folder = stopped_by_a_signal(root, time.time() - 3600.0)
+    assert open_runs(root, CLUSTER) == [folder], "by the clock of its host, which may be wrong"
+    os.utime(folder / files.STATE, (time.time() - 3600.0,) * 2)
     assert open_runs(root, CLUSTER) == []
 
 
@@ -414,3 +510,28 @@ def test_file_system_that_does_not_answer_is_no_failed_run(root: Path, monkeypat
 
     monkeypatch.setattr(Path, "read_text", broken)
     assert reconciled_state(folder).state == "unreachable"
+
+
+def test_run_whose_engine_cannot_be_read_is_not_taken_for_one_of_this_machine(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = on_a_machine_of_this_name(root, "queued")
+    with_job(folder)
+    supervisor, read = supervisor_in_this_process(root), Path.stat
+
+    def broken(path: Path, **how: bool) -> os.stat_result:
+        if path.name == ENGINE:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path, **how)
+
+    monkeypatch.setattr(Path, "stat", broken)
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding=None: _unreadable(path, encoding))
+    monkeypatch.setattr(supervisor, "_launch", lambda *_: pytest.fail("a cluster trains it"))
+    supervisor.poll()
+
+
+def _unreadable(path: Path, encoding: str | None) -> str:
+    if path.name == ENGINE:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+    with path.open(encoding=encoding) as file:
+        return file.read()
