@@ -12,8 +12,8 @@ from ui.viewer.look import class_colours, recoloured
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 SCRIPTS = (
-    "elements", "geometry", "menu", "remembered", "class_menu", "slices", "legend", "errors", "second", "compare",
-    "look",
+    "elements", "geometry", "menu", "remembered", "class_menu", "slices", "windows", "legend", "errors", "second",
+    "compare", "look",
 )  # fmt: skip
 ODD = "a=b;c:d,e%"  # a class name with all separators of an address
 OWN = {"CSF": "#4A90D9", ODD: "#e0b000", "WM": "#d55e00"}
@@ -24,14 +24,15 @@ VIEWER = """given => {
     window.viewer = {
         settings: {
             hidden: new Set(), windows: new Map(), hiddenErrors: new Set(), channel: 0, style: "fill", opacity: 0.5,
-            compare: "blink", errorColouring: "kind",
+            compare: "blink", swipe: 0.5, errorColouring: "kind",
         },
         data: { rows: [], plane: "all", planes: [], channels: [{}] }, chosen: {}, rows: [], plane: "all", ignore: null,
-        surfaces: nothing, epochs: nothing, windowKey: () => "",
+        surfaces: nothing, epochs: nothing,
         get hasOwnColours() { return this.classes.some(({ name }) => classColours.has(name)); },
         updateColours() { this.classes = recoloured(given); },
         legend: { changed() { build(); } },
     };
+    viewer.windows = new Windows(viewer);
     const fill = oneTabStop(bar, "Viewer");
     viewer.updateColours();
     const menu = new ClassMenu(viewer), names = given.map((c) => c.name);

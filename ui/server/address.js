@@ -85,10 +85,12 @@ const serverMessages = (() => {
   }
 
   // A request with another query than the address, as of a link to the same page, is marked as one of the history is. The
-  // server takes those at their word; others may have been sent before the server changed the address.
+  // server takes those at their word; others may have been sent before the server changed the address. So may a request of
+  // a part of a page, as of a timer, which leads nowhere: Streamlit changes the address a moment before what it sends.
   function marked(bytes) {
     for (const [number, content] of fields(bytes)) {
       if (number !== FIELDS.rerun || text(content, FIELDS.rerunQuery) === location.search.slice(1)) continue;
+      if (text(content, FIELDS.rerunFragment)) continue;
       const mark = [...varint(FIELDS.rerunHistory * 8), 1]; // fields of a message that comes twice are united
       return new Uint8Array([...bytes, ...varint(FIELDS.rerun * 8 + 2), mark.length, ...mark]);
     }
