@@ -52,7 +52,7 @@ class Reporter:
         self.emit(
             Progress(
                 epoch=self.state.epoch,
-                epochs=self._progress.estimated_epochs(step),
+                epochs=self._progress.estimated_epochs(step, self.state.epoch),
                 step=step,
                 steps_per_epoch=self._progress.steps_per_epoch,
                 loss=loss,

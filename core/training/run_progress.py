@@ -65,12 +65,12 @@ class RunProgress:
             return self.elapsed_s / max(self.budget_s - self.reserve_s, 1e-3)
         return step / (self.config.epochs * self.steps_per_epoch)
 
-    def estimated_epochs(self, step: int) -> int:
-        """Total number of epochs; under a time budget estimated from the speed so far."""
+    def estimated_epochs(self, step: int, epoch: int) -> int:
+        """Total number of epochs, at least the present one; under a time budget estimated from the speed so far."""
         if not self.budget_s or not step:
             return self.config.epochs
         epochs_done = step / self.steps_per_epoch
-        return max(-(-step // self.steps_per_epoch), round(epochs_done / max(min(self.fraction(step), 1.0), 1e-6)))
+        return max(epoch, round(epochs_done / max(min(self.fraction(step), 1.0), 1e-6)))
 
     def remaining_s(self, step: int) -> float | None:
         """Time until the end of the run; ``None`` before the first step."""

@@ -26,7 +26,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_progress_by_epochs(clock: Clock) -> None:
     run = RunProgress(RunConfig(epochs=4), steps_per_epoch=5)
     run.start()
-    assert (run.fraction(0), run.estimated_epochs(0), run.remaining_s(0)) == (0.0, 4, None)
+    assert (run.fraction(0), run.estimated_epochs(0, 1), run.remaining_s(0)) == (0.0, 4, None)
     clock.now = 130.0
     assert (run.elapsed_s, run.fraction(5), run.remaining_s(5)) == (30.0, 0.25, pytest.approx(90.0))
     assert run.fraction(20) == 1.0 and run.remaining_s(20) == 0.0
@@ -38,9 +38,10 @@ def test_progress_under_a_time_budget_excludes_reserved_time(clock: Clock) -> No
     run.start()
     run.reserve(20.0)
     clock.now = 150.0
-    assert (run.fraction(12), run.estimated_epochs(12), run.remaining_s(12)) == (0.5, 2, 70.0)
+    assert (run.fraction(12), run.estimated_epochs(12, 2), run.remaining_s(12)) == (0.5, 2, 70.0)
     clock.now = 200.0
-    assert run.fraction(25) == 1.0 and run.estimated_epochs(25) == 3
+    assert run.fraction(25) == 1.0 and run.estimated_epochs(25, 3) == 3
+    assert run.estimated_epochs(20, 3) == 3, "the third epoch has begun"
     clock.now = 300.0
     assert run.fraction(25) > 1.0 and run.remaining_s(25) == 0.0
 
