@@ -19,7 +19,8 @@ from core.sweeps.space import Dimension, choice_text, exact_number, is_number
 from ui.shared import formatting
 
 MAX_LINES = 150  # trials in parallel coordinates, the best ones
-SCALE, DARKEST, BRIGHTEST = "Viridis", 0.2, 0.85  # readable on dark and on light
+SCALE, BRIGHTEST = "Viridis", 0.85
+DARKEST = {"light": 0.2, "dark": 0.42}  # of the scale, by theme: thin translucent lines are seen too
 HEIGHT = 320
 TITLES_LENGTH, LINE_HEIGHT = 100, 16  # characters of a line of all axis titles, which would touch each other; pixels
 INK_AND_PAPER = {"light": ("#1b1f27", "rgba(255,255,255,.8)"), "dark": ("#e6e8ec", "rgba(15,18,23,.8)")}  # by theme
@@ -228,4 +229,5 @@ def _words(spec: Any, value: Any) -> str:
 
 def _colour(share: float) -> str:
     """Colour of a trial by its place between the lowest (0) and the highest Dice (1)."""
-    return str(sample_colorscale(SCALE, [DARKEST + (BRIGHTEST - DARKEST) * share])[0])
+    darkest = DARKEST.get(st.context.theme.type or "", DARKEST["light"])
+    return str(sample_colorscale(SCALE, [darkest + (BRIGHTEST - darkest) * share])[0])
