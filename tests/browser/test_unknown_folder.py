@@ -6,12 +6,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
 from core import runs
-from core.datasets import open_dataset
+from core.datasets import load_subject, open_dataset
 from tests.browser.conftest import Server
 from tests.support.heads import head
 from tests.support.volume_files import write_nifti
@@ -20,15 +21,18 @@ pytestmark = pytest.mark.browser
 
 
 def write_clinic(folder: Path, cases: int = 4) -> Path:
-    """Cases with an image, a localizer of another size that is no modality, and a mask of the value 3; one has NaN."""
+    """Cases with an image, a localizer of another size that is no modality, and a mask whose slices have the values
+    3 and 5 in turn; one has NaN."""
     for n in range(1, cases + 1):
         image, label = head(n)
+        mask = label * np.uint8(3)
+        mask[::2] += label[::2] * np.uint8(2)
         if n == 2:
             image[3, 3, 3] = np.nan
         start = folder / f"P{n:03}" / f"P{n:03}"
         write_nifti(start.with_name(f"{start.name}_serie7.nii.gz"), image, np.eye(4))
         write_nifti(start.with_name(f"{start.name}_localizer.nii.gz"), image[:, :, :8], np.eye(4))
-        write_nifti(start.with_name(f"{start.name}_maske.nii.gz"), label * np.uint8(3), np.eye(4))
+        write_nifti(start.with_name(f"{start.name}_maske.nii.gz"), mask, np.eye(4))
     return folder
 
 
@@ -51,11 +55,12 @@ def test_unknown_folder_is_described_named_and_trained_on(
     page.get_by_role("button", name="Save").scroll_into_view_if_needed()
     box = grid.bounding_box()
     assert box is not None
-    page.mouse.dblclick(box["x"] + 100, box["y"] + 35 * 2.5)  # the name in the second row
     cell = page.locator("#portal textarea")
-    cell.fill("blob")
-    cell.press("Enter")
-    expect(page.get_by_text("Saved as: background, blob.")).to_be_visible()
+    for row, found in ((2, "background, blob, label 5"), (3, "background, blob")):  # rows of one name are one class
+        page.mouse.dblclick(box["x"] + 100, box["y"] + 35 * (row + 0.5))
+        cell.fill("blob")
+        cell.press("Enter")
+        expect(page.get_by_text(f"Saved as: {found}.")).to_be_visible()
     save = page.get_by_role("button", name="Save")
     expect(save).to_be_enabled()
     save.click()
@@ -67,6 +72,9 @@ def test_unknown_folder_is_described_named_and_trained_on(
     monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(server.checkpoints))
     dataset = open_dataset(folder)
     assert [(c.raw, c.name) for c in dataset.labels.classes] == [(0, "background"), (3, "blob")]
+    raw = nib.as_closest_canonical(nib.load(folder / "P001" / "P001_maske.nii.gz")).get_fdata()
+    assert set(np.unique(raw)) == {0, 3, 5}
+    np.testing.assert_array_equal(load_subject(dataset, "P001").label, raw > 0)
     assert dataset.nan_is_zero, "the recipe is applied by every command"
     assert sorted(folder.rglob("*")) == before, "the folder is not written to"
 

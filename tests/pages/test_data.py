@@ -14,8 +14,11 @@ from core.cli import main
 from core.datasets import DataOptions, open_dataset
 from core.datasets.doctor import check
 from core.datasets.layouts.recipe import Recipe
+from core.datasets.prepared_cache import Preparation, PreparedCache
 from core.datasets.saved_descriptions import description_file, save_description
 from core.datasets.saved_recipes import save_recipe, saved_recipe
+from core.formatting import format_bytes
+from core.imaging.normalise import Normaliser
 from core.paths import settings_root
 from core.strict_json import dumps
 from tests.support.app_pages import button, button_labels, click, component_data, open_page, texts
@@ -311,3 +314,23 @@ def test_what_is_wrong_in_a_table_is_named_and_can_be_cancelled(
     assert button(app, "Save").disabled and "Reset file names" in button_labels(app)
     click(app, "Cancel")
     assert not app.error
+
+
+def test_kept_copies_of_the_data_are_removed_by_a_button_that_says_what_it_frees(empty_app: Path) -> None:
+    dataset = open_dataset(write_heads(empty_app / "heads", 3))
+    write_report(dataset.path, DataOptions())
+    assert "Nothing is kept yet" in texts(open_page("data", data="heads"))
+    st.cache_data.clear()  # the page counts what is kept every ten seconds
+    preparation = Preparation(dataset.modalities, (), Normaliser(("z_score",)), None)
+    cache = PreparedCache()
+    for id in dataset.ids[:2]:
+        found = cache.identify(dataset, id, preparation)
+        assert found is not None
+        cache.add(found.key, preparation.prepare(dataset, id))
+    before = {file: file.read_bytes() for file in dataset.path.rglob("*") if file.is_file()}
+    app = open_page("data", data="heads")
+    size = format_bytes(cache.use().nbytes)
+    assert f"2 prepared subjects, {size}" in texts(app) and size != format_bytes(0)
+    app = click(app, f"Remove them: frees {size}")
+    assert "Nothing is kept yet" in texts(app) and cache.use().entries == 0
+    assert {file: file.read_bytes() for file in dataset.path.rglob("*") if file.is_file()} == before

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.foreign_volumes import LPS, Series, _decimal, write_series
+from tests.support.foreign_volumes import FRAME_OF_REFERENCE, LPS, Series, _decimal, write_series
 
-FRAME = "1.2.3.99"
+FRAME = FRAME_OF_REFERENCE
 SERIES_UID = "1.2.3.4"
 SEG, LABELMAP, RTSTRUCT = (f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("66.4", "66.7", "481.3"))
 

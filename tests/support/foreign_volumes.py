@@ -20,6 +20,8 @@ from core.imaging.volume import read_header, read_image
 
 LPS = np.diag([-1.0, -1.0, 1.0])
 SHAPE = (5, 6, 7)
+ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+FRAME_OF_REFERENCE = "1.2.3.99"
 
 
 def phantom(shape: Sequence[int] = SHAPE) -> np.ndarray:
@@ -175,12 +177,18 @@ def dicom_header(array: np.ndarray, affine: np.ndarray, series: Series = Series(
     return header
 
 
-def write_multiframe(path: Path, array: np.ndarray, affine: np.ndarray, order: Sequence[int] = ()) -> Path:
-    """Write an enhanced multi-frame file whose frames are the slices in this order."""
+def write_multiframe(
+    path: Path, array: np.ndarray, affine: np.ndarray, order: Sequence[int] = (), series: Series = Series()
+) -> Path:
+    """Write an enhanced multi-frame file (Enhanced MR) whose frames are the slices in this order; each has the slope 2
+    and the intercept -7."""
     from pydicom.dataset import Dataset
     from pydicom.sequence import Sequence as DicomSequence
+    from pydicom.uid import UID
 
-    header = dicom_header(array, affine)
+    header = dicom_header(array, affine, series)
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = UID(ENHANCED_MR)
+    header.FrameOfReferenceUID = FRAME_OF_REFERENCE
     shared, measures, orientation = Dataset(), Dataset(), Dataset()
     measures.PixelSpacing, measures.SliceThickness = header.PixelSpacing, header.SliceThickness
     orientation.ImageOrientationPatient = header.ImageOrientationPatient
@@ -198,6 +206,7 @@ def write_multiframe(path: Path, array: np.ndarray, affine: np.ndarray, order: S
         frame.PlanePositionSequence = DicomSequence([position])
         frame.PixelValueTransformationSequence = DicomSequence([values])
         frames.append(frame)
+    path.parent.mkdir(parents=True, exist_ok=True)
     header.NumberOfFrames = len(numbers)
     header.SharedFunctionalGroupsSequence = DicomSequence([shared])
     header.PerFrameFunctionalGroupsSequence = DicomSequence(frames)

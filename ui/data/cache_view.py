@@ -33,7 +33,7 @@ def show_cache() -> None:
         except UserError as error:
             error_box(error)
         st.button(
-            "Remove them",
+            f"Remove them: frees {format_bytes(decoded.nbytes + prepared.nbytes)}",
             icon=":material/delete:",
             key=CLEAR,
             on_click=_clear,

@@ -181,9 +181,11 @@ class _Subjects:
 
 def fits(found: Assignment) -> bool:
     """Whether a description may be that of a folder: it explains at least half of the files named like images, has the
-    label maps that it needs, and its classes are known."""
-    needs_labels = found.description.flag("general") or found.description.flag("needs_labels")
+    label maps that it needs, or the images of all modalities instead, and its classes are known."""
+    described = found.description
     explains = bool(found.images) and found.matched >= len(found.left_over)
+    is_complete = described.flag("needs_labels") and set(described.modalities.values()) <= set(found.modalities)
+    needs_labels = described.flag("general") or (described.flag("needs_labels") and not is_complete)
     return explains and found.classes_known and (bool(found.labels) or not needs_labels)
 
 

@@ -140,9 +140,14 @@ def _read_channels(file: Path, value: Any) -> tuple[str, ...]:
     if not isinstance(value, Mapping) or not value:
         raise DatasetError(f"{file}: expected 'channel_names' like {example}, got {describe_json(value)}")
     names = {str(key).strip(): str(name).strip() for key, name in value.items()}
-    if set(names) != {str(n) for n in range(len(names))} or len(set(names.values())) < len(names):
+    if set(names) != {str(n) for n in range(len(names))} or not all(names.values()):
         raise DatasetError(f"{file}: expected 'channel_names' like {example}, got {dict(value)}")
-    return tuple(names[str(n)] for n in range(len(names)))
+    ordered = [names[str(n)] for n in range(len(names))]
+    # The names state the normalisation of nnU-Net, which several channels may have: {"0": "CT", "1": "CT"}.
+    numbered = tuple(f"{name} {n}" if ordered.count(name) > 1 else name for n, name in enumerate(ordered))
+    if len(set(numbered)) < len(numbered):
+        raise DatasetError(f"{file}: expected 'channel_names' like {example}, got {dict(value)}")
+    return numbered
 
 
 def _find_images(folder: Path, modalities: tuple[str, ...], ending: str) -> dict[str, dict[str, ImageRef]]:

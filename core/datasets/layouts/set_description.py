@@ -50,7 +50,7 @@ KEYS = {
     "source": "web page",
     "verified": "what was checked, and against what",
     "auto": "whether it is recognised without being named",
-    "needs_labels": "whether it is recognised only where there are label maps",
+    "needs_labels": "whether it is recognised only where there are label maps, or images of all its modalities",
     "general": "whether it is a kind of folder, which named data sets precede",
     "variants": "descriptions that replace some of these keys, by name: chosen as NAME/VARIANT",
 }

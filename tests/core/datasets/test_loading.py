@@ -14,7 +14,7 @@ from core.datasets.doctor import check
 from core.datasets.fitness import SubjectCounts
 from core.errors import DatasetError, VolumeError
 from core.imaging.volume import read_label, write_label
-from tests.support.known_folders import EXAMPLES
+from tests.support.known_folders import EXAMPLES, RESAMPLED
 from tests.support.volume_files import AFFINE, SHAPE, label_map, load, make_decathlon, make_iseg, voxels, write_nifti
 
 CLASSES = 3  # of the data set, background included
@@ -149,14 +149,14 @@ def test_masks_are_one_label_map_and_must_not_overlap(tmp_path: Path) -> None:
     label = load_subject(dataset, "s0000").label
     assert label is not None and set(np.unique(label)) == {0, 1, 2, 3}
     first, second = (folder / "s0000" / "segmentations" / f"{n}.nii.gz" for n in ("kidney_left", "spleen"))
-    write_nifti(second, np.ones((6, 7, 5), np.uint8))
+    write_nifti(second, np.ones((6, 7, 5), np.uint8), RESAMPLED)
     with pytest.raises(VolumeError, match=r"expected masks that do not overlap, got \d+ voxels of kidney_left too"):
         load_subject(dataset, "s0000")
     label = load_subject(replace(dataset, later_mask_wins=True), "s0000").label
     assert label is not None and (label == 3).all(), "spleen is listed last"
-    write_nifti(first, np.arange(210, dtype=np.uint8).reshape(6, 7, 5))
+    write_nifti(first, np.arange(210, dtype=np.uint8).reshape(6, 7, 5), RESAMPLED)
     with pytest.raises(VolumeError, match="expected a mask, 0 and one other value"):
         load_subject(dataset, "s0000")
-    write_nifti(first, np.zeros((6, 7, 4), np.uint8))
+    write_nifti(first, np.zeros((6, 7, 4), np.uint8), RESAMPLED)
     with pytest.raises(DatasetError, match="does not fit the first image"):
         load_subject(dataset, "s0000")

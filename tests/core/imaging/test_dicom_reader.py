@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from core.errors import VolumeError
 from core.imaging.geometry import to_canonical
-from core.imaging.volume import read_header, read_image
+from core.imaging.volume import read_header, read_image, write_map
 from tests.support.foreign_volumes import (
     Series,
     assert_phantom,
@@ -45,6 +46,22 @@ def test_frames_of_one_file_are_ordered_by_their_positions(tmp_path: Path) -> No
     header = read_header(file)
     np.testing.assert_allclose(header.geometry.affine, affine, atol=1e-5)
     np.testing.assert_array_equal(read_image(file).data[0], to_canonical(array * 2.0 - 7, header.geometry))
+
+
+def test_frames_lie_where_highdicom_places_them_also_when_converted_to_nifti(tmp_path: Path) -> None:
+    import highdicom
+
+    file = write_multiframe(tmp_path / "a.dcm", phantom(), oblique_affine(), order=[3, 0, 6, 2, 1, 5, 4])
+    placed = highdicom.imread(file).get_volume()
+    to_ras = np.diag([-1.0, -1, 1, 1]) @ placed.affine
+    expected = nib.as_closest_canonical(nib.Nifti1Image(placed.array.astype(np.float64), to_ras))
+    volume = read_image(file)
+    np.testing.assert_allclose(volume.geometry.affine, expected.affine, atol=1e-5)
+    np.testing.assert_array_equal(volume.data[0], expected.get_fdata())
+    write_map(tmp_path / "converted.nii.gz", volume.data[0], volume, file)
+    converted = nib.as_closest_canonical(nib.load(tmp_path / "converted.nii.gz"))
+    np.testing.assert_allclose(converted.affine, expected.affine, atol=1e-5)
+    np.testing.assert_array_equal(converted.get_fdata(), expected.get_fdata())
 
 
 def test_slices_with_their_own_scaling_are_scaled(tmp_path: Path) -> None:

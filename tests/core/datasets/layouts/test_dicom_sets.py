@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from core.datasets.registry import UnknownLayoutError
 from core.datasets.saved_descriptions import save_description
 from core.errors import DatasetError, VolumeError
 from tests.support.dicom_labels import SegOptions, contours_of, write_case, write_rtstruct, write_seg
-from tests.support.foreign_volumes import Series, oblique_affine, phantom, write_series
+from tests.support.foreign_volumes import Series, oblique_affine, phantom, write_multiframe, write_series
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_decoded_cache")]
 
@@ -66,6 +67,26 @@ def test_series_and_label_maps_are_matched_by_uid_wherever_they_lie(tmp_path: Pa
     assert first is not None and np.bincount(first.ravel()).tolist() == [84, 28, 8]
     for label in others:
         np.testing.assert_array_equal(label, first)
+
+
+def test_multi_frame_files_are_cases_with_the_voxels_and_labels_of_their_frames(tmp_path: Path) -> None:
+    liver, order = boxes()["Liver"], [2, 0, 3, 1]
+    for number, case in enumerate(("p1", "p2"), start=1):
+        series = Series(f"1.{number}", elements={"StudyInstanceUID": f"9.{number}", "PatientID": case})
+        write_multiframe(tmp_path / case / "im" / "1.dcm", phantom(SHAPE) + number, AFFINE, order, series)
+        write_seg(tmp_path / case / "seg" / "1.dcm", {"Liver": liver}, AFFINE, f"1.{number}")
+    dataset = open_dataset(tmp_path)
+    assert (dataset.layout, dataset.labelled_ids, dataset.labels.names[1:]) == ("dicom", ("p1", "p2"), ("Liver",))
+    for number, case in enumerate(dataset.ids, start=1):
+        loaded = load_subject(dataset, case)
+        values = nib.Nifti1Image(2 * (phantom(SHAPE) + number) - 7, AFFINE)
+        turned = [
+            nib.as_closest_canonical(image) for image in (values, nib.Nifti1Image(liver.astype(np.uint8), AFFINE))
+        ]
+        np.testing.assert_array_equal(loaded.image[0], np.asanyarray(turned[0].dataobj))
+        np.testing.assert_array_equal(loaded.label, np.asanyarray(turned[1].dataobj))
+        np.testing.assert_allclose(loaded.geometry.affine, turned[0].affine, atol=1e-5)
+    assert check(dataset).ok
 
 
 def test_a_folder_of_several_series_and_a_segmentation_is_read(tmp_path: Path) -> None:

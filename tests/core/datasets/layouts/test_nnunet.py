@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from core.datasets import load_subject, open_dataset
 from core.datasets.doctor import check
 from core.errors import DatasetError
+from core.imaging.foreground_statistics import is_named_ct
 from core.labels import IGNORE_INDEX
+from tests.support.foreign_volumes import oblique_affine, phantom, write_metaimage, write_mgh, write_nrrd
 from tests.support.volume_files import label_map, make_nnunet, voxels, write_nifti
 
 
@@ -52,7 +56,8 @@ def test_missing_channels_and_label_maps_are_errors_of_the_doctor(tmp_path: Path
     [
         ({"channel_names": {}}, "expected 'channel_names' like"),
         ({"channel_names": {"1": "T1"}}, "expected 'channel_names' like"),
-        ({"channel_names": {"0": "T1", "1": "T1"}}, "expected 'channel_names' like"),
+        ({"channel_names": {"0": "T1", "1": " "}}, "expected 'channel_names' like"),
+        ({"channel_names": {"0": "T1", "1": "T1", "2": "T1 0"}}, "expected 'channel_names' like"),
         ({"labels": None}, "expected 'labels' like"),
         ({"file_ending": ".nrrd"}, r"such as case_0000\.nrrd, found none"),
     ],
@@ -60,6 +65,68 @@ def test_missing_channels_and_label_maps_are_errors_of_the_doctor(tmp_path: Path
 def test_unusable_descriptions_are_refused(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         open_dataset(make_nnunet(tmp_path, **changes))
+
+
+def test_channels_of_one_name_are_numbered(tmp_path: Path) -> None:
+    dataset = open_dataset(make_nnunet(tmp_path, channels=3, channel_names={"0": "CT", "1": "CT", "2": "PET"}))
+    assert dataset.modalities == ("CT 0", "CT 1", "PET") and [is_named_ct(m) for m in dataset.modalities] == [1, 1, 0]
+    for channel, modality in enumerate(dataset.modalities):
+        (loaded,) = load_subject(dataset, "case_001", (modality,)).image
+        assert np.array_equal(loaded, voxels(seed=10 + channel))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ending", "write"), [(".nrrd", write_nrrd), (".mha", write_metaimage), (".mgz", write_mgh)])
+def test_files_of_another_ending_are_read_with_their_geometry(
+    tmp_path: Path, ending: str, write: Callable[..., Path]
+) -> None:
+    make_nnunet(tmp_path, subjects=0, file_ending=ending)
+    affine, label = oblique_affine(), (phantom() > 60).astype(np.uint8) + (phantom() > 100)
+    for folder in ("imagesTr", "labelsTr", "imagesTs"):
+        (tmp_path / folder).mkdir()
+    for number in (1, 2):
+        for channel in (0, 1):
+            array = phantom() + np.int16(10 * number + channel)
+            write(tmp_path / "imagesTr" / f"case_{number:03}_{channel:04}{ending}", array, affine)
+            write(tmp_path / "imagesTs" / f"test_{number:03}_{channel:04}{ending}", array + 5, affine)
+        write(tmp_path / "labelsTr" / f"case_{number:03}{ending}", label, affine)
+        write_nifti(tmp_path / "imagesTr" / f"case_{number:03}_0000.nii.gz", phantom(), affine)  # of another ending
+    dataset = open_dataset(tmp_path)
+    assert dataset.layout == "nnunet" and dataset.labelled_ids == ("case_001", "case_002") and len(dataset.ids) == 4
+    loaded = load_subject(dataset, "case_002")
+    turned = nib.as_closest_canonical(nib.Nifti1Image(phantom(), affine))
+    np.testing.assert_allclose(loaded.geometry.affine, turned.affine, atol=1e-4)
+    np.testing.assert_array_equal(loaded.image[0], np.asanyarray(turned.dataobj) + 20)
+    np.testing.assert_array_equal(loaded.image[1], np.asanyarray(turned.dataobj) + 21)
+    turned = nib.as_closest_canonical(nib.Nifti1Image(label, affine))
+    np.testing.assert_array_equal(loaded.label, np.asanyarray(turned.dataobj))
+    assert check(dataset).ok
+
+
+def test_channels_and_labels_of_version_1_are_read_by_their_numbers(tmp_path: Path) -> None:
+    training = [
+        {"image": f"./imagesTr/case_{n:03}.nii.gz", "label": f"./labelsTr/case_{n:03}.nii.gz"} for n in (1, 2, 3)
+    ]
+    make_nnunet(
+        tmp_path,
+        channel_names=None,
+        file_ending=None,
+        modality={"1": "ADC", "0": "T2"},
+        labels={"0": "background", "2": "peripheral zone", "1": "central gland"},
+        training=training,
+        test=["./imagesTs/case_009.nii.gz"],
+    )
+    for channel in (0, 1):
+        write_nifti(tmp_path / "imagesTs" / f"case_009_{channel:04}.nii.gz", voxels(seed=90 + channel))
+    dataset = open_dataset(tmp_path)
+    assert (dataset.layout, dataset.modalities) == ("nnunet", ("T2", "ADC"))
+    assert [(c.raw, c.name) for c in dataset.labels.classes[1:]] == [(1, "central gland"), (2, "peripheral zone")]
+    assert dataset.ids == ("case_001", "case_002", "case_003", "case_009") and len(dataset.labelled_ids) == 3
+    loaded = load_subject(dataset, "case_003")
+    assert np.array_equal(loaded.image, np.stack([voxels(seed=30), voxels(seed=31)]))
+    assert np.array_equal(loaded.label, label_map((0, 1, 2), seed=3))  # type: ignore[arg-type]
+    assert np.array_equal(load_subject(dataset, "case_009").image[1], voxels(seed=91))
+    assert check(dataset).ok
 
 
 @pytest.mark.parametrize("extra", [{}, {"modality": {"0": "M0", "1": "M1"}}])
