@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 
 from tests.support.dicom_labels import contours_of, write_case, write_rtstruct, write_seg
@@ -84,8 +85,18 @@ def write_cases(
             elif path.suffix == ".mgz":
                 _write_mgz(path, array)
             else:
-                write_nifti(path, array, storage.affine)
+                _write_with_both_forms(path, array, storage.affine)
     return folder
+
+
+def _write_with_both_forms(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """Write NIfTI with sform and qform, as most published files have."""
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)
 
 
 def _label_map(values: Sequence[int], seed: int, label_type: str = "") -> np.ndarray:
@@ -96,8 +107,6 @@ def _label_map(values: Sequence[int], seed: int, label_type: str = "") -> np.nda
 
 
 def _write_mgz(path: Path, array: np.ndarray) -> None:
-    import nibabel as nib
-
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.freesurfer.MGHImage(array, FREESURFER.astype(np.float32)), path)
 

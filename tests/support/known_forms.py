@@ -88,6 +88,28 @@ def make_amos_with_its_list(folder: Path) -> Path:
     return folder
 
 
+def make_fmriprep(folder: Path) -> Path:
+    """A derivative with tissues, FreeSurfer's structures with a table of their names, and both in another space."""
+    start = "sub-{case}/anat/sub-{case}_"
+    files: Files = {f"{start}desc-preproc_T1w.nii.gz": None, f"{start}dseg.nii.gz": range(4)}
+    files = {**files, f"{start}desc-aseg_dseg.nii.gz": (0, 2, 3), f"{start}desc-brain_mask.nii.gz": (0, 1)}
+    space = f"{start}space-MNI152NLin2009cAsym_"
+    files = {**files, f"{space}desc-preproc_T1w.nii.gz": None, f"{space}dseg.nii.gz": range(4)}
+    write_cases(folder, {**files, f"{start}label-GM_probseg.nii.gz": None}, numbered("{:02}"))
+    (folder / "desc-aseg_dseg.tsv").write_text(ASEG_TABLE)
+    return folder
+
+
+def make_aseg_derivative(folder: Path) -> Path:
+    """A derivative with FreeSurfer's structures, their table, and one of label maps that are not there."""
+    start = "sub-{case}/anat/sub-{case}_desc-"
+    write_cases(folder, {f"{start}preproc_T1w.nii.gz": None, f"{start}aseg_dseg.nii.gz": (0, 2, 3)}, numbered("{:02}"))
+    (folder / "desc-aseg_dseg.tsv").write_text(ASEG_TABLE)
+    (folder / "desc-tissues_dseg.tsv").write_text("index\tname\n2\twhite matter\n3\tCSF\n")
+    return folder
+
+
+ASEG_TABLE = "index\tname\n0\tUnknown\n2\tLeft-Cerebral-White-Matter\n3\tLeft-Cerebral-Cortex\n"
 _NEONATE = "sub-{case}/ses-7201/anat/sub-{case}_ses-7201_desc-"
 _FIRST_NEONATE = _NEONATE.format(case="CC00050XX01")
 
@@ -177,6 +199,26 @@ FORMS: dict[str, Contents] = {
                 ("BraTS-GLI-02105-100",),
             ),
         ),
+    ),
+    "bids of fMRIPrep": Contents(
+        ("sub-01", "sub-02", "sub-03"),
+        {"T1w": "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz"},
+        "grey matter 1, white matter 2, CSF 3",
+        "sub-01/anat/sub-01_dseg.nii.gz",
+        count=11,
+        findings=(
+            "label maps of several kinds",
+            "by name and place of other label maps",
+            "no label map holds the class",
+        ),
+        make=make_fmriprep,
+    ),
+    "bids of FreeSurfer's labels": Contents(
+        ("sub-01", "sub-02", "sub-03"),
+        {"T1w": "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz"},
+        "Unknown 0, Left-Cerebral-White-Matter 2, Left-Cerebral-Cortex 3",
+        "sub-01/anat/sub-01_desc-aseg_dseg.nii.gz",
+        make=make_aseg_derivative,
     ),
     "dhcp older release": Contents(
         ("sub-CC00050XX01_ses-7201", "sub-CC00051XX02_ses-7201"),

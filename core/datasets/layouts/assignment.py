@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from core.datasets.layouts.base import natural_key
+from core.datasets.layouts.class_tables import ALWAYS_TABLES, tables_of
 from core.datasets.layouts.files import is_image_name
 from core.datasets.layouts.listing import Listing
 from core.datasets.layouts.patterns import ROLES, Pattern
 from core.datasets.layouts.set_description import FIRST_ID_ENTITIES, SetDescription
 from core.datasets.layouts.several_files import Role, SeveralFiles, name_parts
+from core.formatting import format_list
 
 IMAGE = "image"
 Key = tuple[str, ...]
@@ -134,6 +136,7 @@ class _Assigner:
         notes, warnings = self._choose()
         cases = sorted(self.cases.values(), key=lambda case: natural_key(case.id))
         self._check_ids(cases)
+        tables, ignored = self._tables(listing, (f for case in cases for f in case.labels.values()))
         return Assignment(
             self.description,
             tuple(cases),
@@ -141,10 +144,10 @@ class _Assigner:
             tuple(self.problems),
             tuple(f for f in listing.images if f not in matched),
             len(images) + len(labels) + sum(is_image_name(f.rpartition("/")[2]) for f, _, _ in excluded + other),
-            tuple(f for p in self.description.tables for f in listing.at_depths(p.depths) if p.match(f) is not None),
+            tables,
             self.texts,
             notes=notes,
-            warnings=warnings,
+            warnings=(*warnings, *ignored),
         )
 
     def _match(
@@ -159,6 +162,21 @@ class _Assigner:
                     matched.add(file)
                     found.append((file, pattern, values))
         return found
+
+    def _tables(self, listing: Listing, labels: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Tables of classes, without those of BIDS that are of other label maps; a warning where all of them are."""
+        patterns = self.description.tables
+        found = {f: p for p in patterns for f in listing.at_depths(p.depths) if p.match(f) is not None}
+        looked_up = [f for f, p in found.items() if "*" in p.text and f.lower().endswith(ALWAYS_TABLES)]
+        other = set(looked_up) - set(tables_of(looked_up, labels))
+        kept = tuple(file for file in found if file not in other)
+        if kept or not other or not self.cases:
+            return kept, ()
+        warning = (
+            f"{format_list(sorted(other), 2)}: by name and place of other label maps than those that are read; the "
+            "classes have the names of the BIDS standard; name them with data describe if these are others"
+        )
+        return kept, (warning,)
 
     def _missing(self, pattern: Pattern) -> int:
         """Number of id entities that a pattern lacks; files with all of them make the subjects."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.colours import is_colour
 from core.datasets.layouts.colour_files import MAX_BYTES, read_table
+from core.datasets.layouts.files import image_stem
 from core.errors import DatasetError
 
 MAX_TABLES = 2000  # that are compared with each other
@@ -59,6 +60,32 @@ def read_tables(folder: Path, files: Sequence[str]) -> tuple[TableClass, ...]:
                     f"{other}, got {entry.name!r}; describe the classes yourself: data describe"
                 )
     return tuple(found[value][0] for value in sorted(found))
+
+
+def tables_of(tables: Sequence[str], labels: Iterable[str]) -> list[str]:
+    """The tables of BIDS that state the values of some label maps, by its rule of inheritance: a table lies in the
+    folder of the label map or above, and the label map has all parts of its name such as ``desc-aseg``.
+
+    Parameters
+    ----------
+    tables, labels : sequence of str. Paths relative to the data set.
+    """
+    parts_below: dict[str, set[frozenset[str]]] = {}
+    for label in labels:
+        folder, _, name = label.casefold().rpartition("/")
+        parts = frozenset(image_stem(name).split("_"))
+        while True:
+            parts_below.setdefault(folder, set()).add(parts)
+            if not folder:
+                break
+            folder = folder.rpartition("/")[0]
+    found = []
+    for table in tables:
+        folder, _, name = table.casefold().rpartition("/")
+        needed = {part for part in name.partition(".")[0].split("_") if "-" in part}
+        if any(needed <= parts for parts in parts_below.get(folder, ())):
+            found.append(table)
+    return found
 
 
 def read_class_table(path: Path) -> list[TableClass]:
