@@ -51,7 +51,7 @@ def test_unknown_folder_is_described_named_and_trained_on(
     expect(page.get_by_text("4 cases · 4 with labels · 4 image files left over")).to_be_visible()
     page.get_by_role("button", name="Read the label values").click()
     expect(page.get_by_text("Rows of one name become one class")).to_be_visible(timeout=120_000)
-    grid = page.get_by_test_id("stDataFrame").nth(2)  # after the cases and the modalities; regions follow
+    grid = page.get_by_test_id("stDataFrame").nth(3)  # after cases, files left over and modalities
     page.get_by_role("button", name="Save").scroll_into_view_if_needed()
     box = grid.bounding_box()
     assert box is not None
