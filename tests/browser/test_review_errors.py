@@ -124,6 +124,26 @@ def test_keys_lead_from_the_largest_error_to_the_next_without_a_request(page: Pa
     assert [url for url in requested if "/api/" in url] == []
 
 
+def test_after_the_key_of_errors_the_keys_of_a_pane_work_at_once_and_help_opens_from_anywhere(
+    page: Page, case: Case
+) -> None:
+    open_case(page, case, (10, 12, 9))
+    expect(page.locator(".findings .card").first).to_be_visible()
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("?")
+    expect(page.locator(".help")).to_be_visible()
+    page.keyboard.press("?")
+    expect(page.locator(".help")).to_be_hidden()
+    page.keyboard.press("e")
+    expect(page.locator(".findings")).to_have_attribute("data-selected", "0")
+    at = voxel(page)
+    page.keyboard.press("ArrowUp")
+    assert voxel(page) == (*at[:2], at[2] + 1), "the next axial slice"
+    page.get_by_role("button", name="Next error (E)").focus()
+    page.keyboard.press("e")
+    expect(page.get_by_role("button", name="Next error (E)")).to_be_focused()  # what has the focus keeps it
+
+
 def test_picture_of_an_error_shows_it(page: Page, case: Case) -> None:
     open_case(page, case, (10, 12, 9))
     picture = page.locator(".findings .card").first.locator("canvas")

@@ -137,7 +137,7 @@ def test_surfaces_are_drawn_turned_cut_and_share_the_crosshair(shown: Page, case
     settle(shown)
     whole = colours(canvas, COLOURS[1])[0]
     shown.keyboard.press("c")
-    expect(canvas).to_have_attribute("aria-label", _containing("cut at"))
+    expect(canvas).to_have_attribute("aria-label", _containing("turned, cut at axial"))  # from the front it is a line
     settle(shown)
     assert 0 < colours(canvas, COLOURS[1])[0] < 0.9 * whole, "above the slice"
     shown.keyboard.press("v")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from core.evaluation.calibration import CalibrationCounts
-from ui.review.figures import LEAST_VOXELS, LINE, MARGIN, MAX_CASES, Layout, Traces
+from ui.review.figures import LEAST_VOXELS, LINE, MARGIN, MAX_CASES, Layout, Traces, faint
 
 HEIGHT = 420
 BARS = 0.17  # share of the height that the numbers of voxels take
@@ -38,9 +38,8 @@ def calibration_figure(
                 "customdata": [id] * len(given),
                 "text": voxels,
                 "showlegend": False,
-                "opacity": 0.35,
-                "marker": {"size": 6, "color": colours.get(name, LINE)},
-                "line": {"width": 1, "color": colours.get(name, LINE)},
+                "marker": {"size": 6, "color": faint(colours.get(name, LINE))},
+                "line": {"width": 1, "color": faint(colours.get(name, LINE))},
                 "hovertemplate": "<b>%{customdata}</b>: given %{x:.3g} %, there in %{y:.3g} % of %{text} voxels"
                 f"<extra>{name}</extra>",
             }

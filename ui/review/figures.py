@@ -25,6 +25,17 @@ LEAST_VOXELS = 50  # fewer at a distance give no share of wrong ones
 UNITS = {"%": "% of the class", "ml": "ml", "voxels": "voxels"}
 
 
+def faint(colour: str) -> str:
+    """A translucent colour, for the lines of single cases. The opacity of a trace makes browsers blend its whole
+    rectangle, whose rounding errors add up to another background on dark pages.
+
+    Parameters
+    ----------
+    colour : str. As ``#rrggbb``.
+    """
+    return "rgba({},{},{},0.35)".format(*bytes.fromhex(colour.removeprefix("#")))
+
+
 def confusion_figure(pooled: CaseAnalysis, unit: str) -> tuple[Traces, Layout]:
     """Classes of the reference (rows) by classes of the prediction (columns).
 
@@ -61,11 +72,23 @@ def confusion_figure(pooled: CaseAnalysis, unit: str) -> tuple[Traces, Layout]:
                 "zmax": max(top, 1e-6),
                 "colorscale": scale,
                 "showscale": False,
-                **({"text": text, "texttemplate": "%{text}"} if len(classes) <= MAX_TEXT_CLASSES else {}),
                 "hovertext": hover,
                 "hoverinfo": "text",
                 "xgap": 2,
                 "ygap": 2,
+            }
+        )
+    if len(classes) <= MAX_TEXT_CLASSES:
+        # Not as text of the cells: plotly would take the colours of the cells for opaque, and write dark on dark pages.
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "text",
+                "x": classes * len(classes),
+                "y": [t for t in classes for _ in classes],
+                "text": [value for row in text for value in row],
+                "hoverinfo": "skip",
+                "showlegend": False,
             }
         )
     layout: Layout = {
@@ -204,9 +227,8 @@ def border_figure(
                 "customdata": [id] * len(mm),
                 "text": voxels,
                 "showlegend": False,
-                "opacity": 0.35,
-                "marker": {"size": 6, "color": colours.get(name, LINE)},
-                "line": {"width": 1, "color": colours.get(name, LINE)},
+                "marker": {"size": 6, "color": faint(colours.get(name, LINE))},
+                "line": {"width": 1, "color": faint(colours.get(name, LINE))},
                 "hovertemplate": f"<b>%{{customdata}}</b>: %{{y:.3g}} % wrong of %{{text}} voxels<extra>{name}</extra>",
             }
         )

@@ -192,6 +192,7 @@ class Findings {
     if (!this.data || target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) && target.type !== "range") return;
     event.preventDefault();
     this.go(event.shiftKey ? -1 : 1);
+    if (document.activeElement === document.body) this.viewer.focusPane(); // so that the keys of a pane work from here on
   }
 
   // ---- pictures -------------------------------------------------------------------------------------------------

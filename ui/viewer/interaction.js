@@ -57,6 +57,7 @@ class Interaction {
     for (const kind of ["focusin", "pointerdown"]) {
       document.addEventListener(kind, (event) => this.reportFor(event.target), { signal: this.listening.signal });
     }
+    document.addEventListener("keydown", (event) => this.keyOfPage(event), { signal: this.listening.signal });
     s.addEventListener("wheel", (event) => {
       const pane = this.paneOf(event);
       if (!pane || !this.scene) return;
@@ -183,6 +184,18 @@ class Interaction {
     const [a, b] = toVoxel(view, clamp(u, 0, view.width), clamp(w, 0, view.height));
     this.focus[view.across] = a;
     this.focus[view.up] = b;
+  }
+
+  // Give the keyboard to a pane of the active plane.
+  focusPane() {
+    this.panes.find(({ plane }) => plane === this.active)?.canvas.focus({ preventScroll: true });
+  }
+
+  // The help opens also where nothing has the focus.
+  keyOfPage(event) {
+    if (event.key !== "?" || event.target !== document.body || event.defaultPrevented || !this.scene || !this.stage.offsetHeight) return;
+    event.preventDefault();
+    this.toolbar.toggleHelp();
   }
 
   key(event) {

@@ -207,7 +207,8 @@ class Pane {
     const [low, high] = v.windows.of(v.channelOf(this.row));
     this.canvas.dataset.window = `${short(low)} to ${short(high)}`;
     write(this.canvas.dataset.window, 6, h - 10, "left");
-    [this.plane, ...v.titleLines(this.row)].forEach((line, n) => write(shortened(context, line, w / 2 - 18), 6, 10 + n * LINE, "left", n ? 500 : 700));
+    // Beside the first line are the letter of the side and the tilt.
+    [this.plane, ...v.titleLines(this.row)].forEach((line, n) => write(shortened(context, line, n ? w - 12 : w / 2 - 18), 6, 10 + n * LINE, "left", n ? 500 : 700));
     if (v.grid.tilt) write(v.grid.tilt, w - 6, 10, "right");
     if (v.settings.scaleBar) this.renderScaleBar(context, at, write);
   }

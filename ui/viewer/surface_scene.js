@@ -3,6 +3,7 @@
 
 const SURFACE_MAGIC = "SEGSURF1", NO_DISTANCE = -32768, POSITION_STEPS = 65535;
 const QUARTER = Math.PI / 2, TURN = Math.PI / 18, MAX_SURFACE_ZOOM = 40;
+const LEAST_SEEN = 0.2, OBLIQUE = Math.PI / 6; // sine of the angle at which a plane is seen as such; turn to a view that shows it
 // Yaw and pitch of the camera: from the front, the patient's right is on the left.
 const SURFACE_VIEWS = [["front", 0, 0], ["back", Math.PI, 0], ["left", -QUARTER, 0], ["right", QUARTER, 0], ["above", Math.PI, QUARTER], ["below", Math.PI, -QUARTER]];
 
@@ -108,6 +109,11 @@ class SurfaceCamera {
   turn(yaw, pitch) {
     this.yaw += yaw;
     this.pitch = clamp(this.pitch + pitch, -QUARTER, QUARTER);
+  }
+
+  // Turn where it looks along a plane, of which it would see a line only.
+  turnFrom(normal) {
+    if (Math.abs(dot(normal, this.axes.toward)) < LEAST_SEEN) this.turn(OBLIQUE, this.pitch > 0 ? -OBLIQUE : OBLIQUE);
   }
 
   zoomBy(factor) {

@@ -136,6 +136,7 @@ class Surfaces extends SurfaceInteraction {
     const { grid } = this.viewer, ends = [0, 1];
     const corners = ends.flatMap((i) => ends.flatMap((j) => ends.map((k) => surfaceToMm(grid, [i, j, k].map((n, axis) => n * grid.shape[axis] - 0.5)))));
     this.camera.frame(data.surfaces, corners);
+    if (this.settings.cut || this.settings.slice) this.showSlice();
     this.announce("done", "");
     this.build();
     this.render();
@@ -330,9 +331,17 @@ class Surfaces extends SurfaceInteraction {
     this.status.textContent = [...new Set(words)].join(" · ");
   }
 
+  // Turn where the slice would be a line.
+  showSlice() {
+    const { grid, active, voxel } = this.viewer;
+    this.camera.turnFrom(sliceRectangle(grid, active, voxel).normal);
+  }
+
   // Cut at the slice or not; show the image in it or not.
   flip(name) {
-    this.settings[name] = !this.settings[name];
+    const { settings } = this;
+    settings[name] = !settings[name];
+    if (settings[name]) this.showSlice();
     this.applied();
   }
 

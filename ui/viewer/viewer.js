@@ -2,6 +2,7 @@
 // Text from data goes through textContent or fillText only, never through HTML.
 
 const MAX_ROW = 430, MAX_SINGLE_ROW = 640, MIN_ROW = 150, GAP = 6; // height of rows and space between panes, pixels
+const MAX_COLUMNS = 4; // of panes of one plane
 const NARROW = 560; // below it panes stand one above another, pixels
 const viewers = new WeakMap(); // by element
 const savedSettings = new Map(); // by key of the component: settings survive leaving and opening the page
@@ -324,7 +325,8 @@ class Viewer extends Rows {
     const { paddingLeft, paddingRight } = getComputedStyle(this.stage);
     const width = this.stage.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
     if (width < 40) return;
-    const columns = planes.length === 1 ? Math.min(rows.length, width < NARROW ? 1 : 4) : planes.length, lines = Math.ceil(panes.length / columns);
+    const most = width < NARROW ? 1 : MAX_COLUMNS, lines = planes.length === 1 ? Math.ceil(rows.length / most) : rows.length;
+    const columns = Math.ceil(panes.length / lines); // five panes are three and two
     const extent = (axis) => this.box[axis][1] - this.box[axis][0] + 1;
     const sizes = planes.map((p) => this.views[p]).map((v) => [extent(v.across) * v.spacing[0], extent(v.up) * v.spacing[1]]);
     const cell = Math.floor((width - GAP * (columns - 1)) / columns);

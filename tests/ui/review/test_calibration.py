@@ -30,6 +30,7 @@ def test_points_are_shares_in_percent_over_the_mean_probability_of_bins_with_eno
     traces, _ = calibration_figure(CASES, pool_calibration(CASES.values()), "dark", {"dark": "#123456"})
     first, second, pooled, bars = traces
     assert first["customdata"] == ["b"] and (first["x"], first["y"]) == ([90.0], [50.0]), "49 voxels are too few"
+    assert first["line"]["color"] == "rgba(18,52,86,0.35)" and "opacity" not in first, "of which the rectangle is seen"
     assert second["customdata"] == ["a", "a"] and (second["x"], second["y"]) == ([0.0, 90.0], [0.0, 90.0])
     assert pooled["name"] == "dark" and "customdata" not in pooled
     assert pooled["y"] == pytest.approx([0, 70]) and pooled["text"] == ["9,000", "2,000"]
