@@ -92,6 +92,8 @@ def test_second_prediction_beside_the_first_one_says_who_is_right_and_is_in_the_
     errors = pane_of(page, "second errors")
     expect(errors.canvas).to_be_visible()
     settle(page)
+    boxes = [canvas.bounding_box() for canvas in page.locator("canvas.pane").all()]
+    assert len(boxes) == 5 and len({box["x"] for box in boxes if box}) == 3, "three and two, as large as they can be"
     assert max(colour_at(errors, case, wrong)) - min(colour_at(errors, case, wrong)) <= 2, "no error"
     expect(page).to_have_url(re.compile(r"look=.*second"))
     copied = browser.new_context().new_page()

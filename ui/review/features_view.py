@@ -160,8 +160,8 @@ def _computation(job: StageJob, channel_count: int) -> str:
 def _described(kept: KeptStage) -> str:
     channels = format_list([str(n) for n in kept.channels], limit=len(kept.channels))
     return (
-        f"{kept.stage}: voxels of {formatting.size(kept.voxel_mm)} mm. *feature* among the maps of the viewer shows "
-        f"the mean{f' and channels {channels}' if channels else ''}."
+        f"{kept.stage}: voxels of {formatting.size(kept.voxel_mm)} mm. *feature* among the maps of the viewer "
+        f"(*More*, or Shift + U) shows the mean{f' and channels {channels}' if channels else ''}."
     )
 
 

@@ -231,7 +231,7 @@ class Findings {
 }
 
 function count(number, noun) {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+  return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 }
 
 // Limits of a size class as text.
