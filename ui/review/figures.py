@@ -36,13 +36,14 @@ def faint(colour: str) -> str:
     return "rgba({},{},{},0.35)".format(*bytes.fromhex(colour.removeprefix("#")))
 
 
-def confusion_figure(pooled: CaseAnalysis, unit: str) -> tuple[Traces, Layout]:
+def confusion_figure(pooled: CaseAnalysis, unit: str, ink: str) -> tuple[Traces, Layout]:
     """Classes of the reference (rows) by classes of the prediction (columns).
 
     Parameters
     ----------
     pooled : CaseAnalysis. Counts of all cases.
     unit : str. Key of :data:`UNITS`: what the cells say; their colour is by percent.
+    ink : str. Colour of text on the page.
     """
     percent, classes = pooled.confusion_percent, list(pooled.classes)
     on_diagonal = np.eye(len(classes), dtype=bool)
@@ -79,7 +80,7 @@ def confusion_figure(pooled: CaseAnalysis, unit: str) -> tuple[Traces, Layout]:
             }
         )
     if len(classes) <= MAX_TEXT_CLASSES:
-        # Not as text of the cells: plotly would take the colours of the cells for opaque, and write dark on dark pages.
+        # Not as text of the cells: plotly takes their colours for opaque, and writes dark on dark pages.
         traces.append(
             {
                 "type": "scatter",
@@ -87,6 +88,7 @@ def confusion_figure(pooled: CaseAnalysis, unit: str) -> tuple[Traces, Layout]:
                 "x": classes * len(classes),
                 "y": [t for t in classes for _ in classes],
                 "text": [value for row in text for value in row],
+                "textfont": {"color": ink},
                 "hoverinfo": "skip",
                 "showlegend": False,
             }

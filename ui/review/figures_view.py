@@ -18,6 +18,7 @@ from ui.review.charts import OpenCase, show_chart
 from ui.review.view import CaseList
 from ui.shared import formatting
 from ui.shared.state import load_from_url, save_to_url
+from ui.shared.theme import ink_and_paper
 
 CLASS, UNIT, PAIRS = "review_figures_class", "review_figures_unit", "review_figures_pairs"  # session keys
 MAX_PAIRS = 12
@@ -114,7 +115,7 @@ def _show_confusion(
         unit = st.segmented_control(
             "Unit", list(figures.UNITS), default="%", required=True, key=UNIT, label_visibility="collapsed"
         )
-    show_chart(figures.confusion_figure(pooled, unit or "%"), "confusion", None)
+    show_chart(figures.confusion_figure(pooled, unit or "%", ink_and_paper()[0]), "confusion", None)
     pairs = [
         (t, p)
         for t in range(len(pooled.classes))

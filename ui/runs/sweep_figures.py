@@ -17,13 +17,13 @@ from core.runs.group_summary import NOT_USED, SweepSummary, Trial
 from core.runs.sweeps import Importance
 from core.sweeps.space import Dimension, choice_text, exact_number, is_number
 from ui.shared import formatting
+from ui.shared.theme import ink_and_paper
 
 MAX_LINES = 150  # trials in parallel coordinates, the best ones
 SCALE, BRIGHTEST = "Viridis", 0.85
 DARKEST = {"light": 0.2, "dark": 0.42}  # of the scale, by theme: thin translucent lines are seen too
 HEIGHT = 320
 TITLES_LENGTH, LINE_HEIGHT = 100, 16  # characters of a line of all axis titles, which would touch each other; pixels
-INK_AND_PAPER = {"light": ("#1b1f27", "rgba(255,255,255,.8)"), "dark": ("#e6e8ec", "rgba(15,18,23,.8)")}  # by theme
 MAX_TICKS = 12  # of the axis of trials
 CONFIG = {"displaylogo": False, "displayModeBar": False}
 
@@ -74,7 +74,7 @@ def _parallel(summary: SweepSummary, trials: Sequence[Trial]) -> Figure:
             }
         )
     annotations, shapes = [], []
-    ink, paper = INK_AND_PAPER.get(st.context.theme.type or "", INK_AND_PAPER["light"])
+    ink, paper = ink_and_paper()
     for x, ticks in enumerate([*(axis.ticks for axis in axes), [(0.0, format_score(low)), (1.0, format_score(high))]]):
         shapes.append({"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": {"width": 1, "color": "#8b909a"}})
         side = "left" if x < len(axes) else "right"

@@ -29,10 +29,12 @@ def test_plots_that_share_an_axis_have_no_background_of_another_colour_than_the_
 def test_numbers_of_a_confusion_are_in_the_colour_of_the_page_and_in_their_cells() -> None:
     """As text of cells plotly writes them in a colour for opaque cells: dark on the dark page."""
     counts = np.array([[90, 10], [5, 15]])
-    traces, _ = confusion_figure(CaseAnalysis(("background", "tumour"), counts, counts / 1000, {}, {}), "voxels")
+    traces, _ = confusion_figure(
+        CaseAnalysis(("background", "tumour"), counts, counts / 1000, {}, {}), "voxels", "#e6e8ec"
+    )
     cells, (numbers,) = traces[:-1], traces[-1:]
     assert all(cell["type"] == "heatmap" and "texttemplate" not in cell for cell in cells)
-    assert numbers["mode"] == "text" and "textfont" not in numbers
+    assert numbers["mode"] == "text" and numbers["textfont"]["color"] == "#e6e8ec"
     written = dict(zip(zip(numbers["y"], numbers["x"], strict=True), numbers["text"], strict=True))
     assert written == {
         ("background", "background"): "90",
