@@ -113,16 +113,23 @@ def _squeue(state: dict[str, Any], arguments: Sequence[str]) -> str:
         jobs = [job for job in jobs if job["id"].partition("_")[0] in numbers]
     if given.get("-t") != "all":
         jobs = [job for job in jobs if job["state"] not in OVER]
-    return "".join(_line(given["-o"], job) for job in jobs)
+    return "".join(_wide_line(given["-O"], job) if "-O" in given else _line(given["-o"], job) for job in jobs)
 
 
 def _line(form: str, job: dict[str, str]) -> str:
-    runs = job["state"] == "RUNNING"
-    values = {"%i": job["id"], "%T": job["state"], "%r": "None" if runs else "Resources", "%N": "n1" if runs else ""}
-    values |= {"%b": "gres:gpu:1", "%F": job["id"].partition("_")[0], "%j": job["name"]}
+    values = {"%F": job["id"].partition("_")[0], "%j": job["name"]}
     for code, value in values.items():
         form = form.replace(code, value)
     return f"{form}\n"
+
+
+def _wide_line(form: str, job: dict[str, str]) -> str:
+    """A line of fields with the widths that are asked for: ``State:20,Reason:48``."""
+    runs, (number, _, task) = job["state"] == "RUNNING", job["id"].partition("_")
+    values = {"JobArrayID": number, "ArrayTaskID": task or "N/A", "State": job["state"], "tres-per-node": "gres:gpu:1"}
+    values |= {"Reason": "None" if runs else "Resources", "NodeList": "n1" if runs else "", "RestartCnt": "0"}
+    asked = (field.partition(":") for field in form.split(","))
+    return "".join(values[name][: int(width)].ljust(int(width)) for name, _, width in asked) + "\n"
 
 
 def _scancel(state: dict[str, Any], arguments: Sequence[str]) -> str:

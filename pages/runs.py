@@ -46,6 +46,8 @@ if not all_runs and not shown.id:
         if st.button("Train on the demo data", type="primary", icon=":material/play_arrow:"):
             train_on_demo(root)
         st.page_link(page("train"), label="Choose data and settings", icon=":material/model_training:", width="content")
+    engine_poller.ensure_pollers(root)
+    show_engines(root)
     other_roots_view.show_other_roots(root, None)
     st.stop()
 

@@ -16,6 +16,7 @@ from core.cli.program import with_program_name
 from core.formatting import format_clock, format_number
 from core.presets import command_line
 from core.runs import OBSERVED, Comparison, RunSummary
+from core.runs.place import run_place
 
 STYLES = {
     "running": "green",
@@ -58,6 +59,7 @@ def print_runs(summaries: Sequence[RunSummary], queue: Sequence[str]) -> None:
 def print_run(summary: RunSummary) -> None:
     """Print all facts about a run, one per line."""
     state, where = summary.state, f" --engine {summary.engine.engine}" if summary.engine is not None else ""
+    place = run_place(summary)
     rows = [
         ("run", summary.id),
         ("name", summary.given_name),
@@ -66,7 +68,8 @@ def print_run(summary: RunSummary) -> None:
         ("state", _state(summary) + (f": {state.message}" if state.message else "")),
         ("doing", state.what if state.active else ""),
         ("engine", f"{summary.engine.engine}, job {summary.engine.job or 'none yet'}" if summary.engine else ""),
-        ("host", (summary.report.place if summary.report else "") or state.host if state.active else ""),
+        ("host", place.hosts if state.active or summary.engine else ""),
+        ("history", place.history),
         ("problem", summary.problem),
         ("epoch", _epoch(summary)),
         ("best Dice", _best_dice(summary)),

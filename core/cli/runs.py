@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,13 +16,15 @@ from core.cli.arguments import add_checkpoints, add_json, add_run
 from core.cli.help_format import HelpFormatter
 from core.cli.program import program_name
 from core.cli.unconfirmed import report_unconfirmed
-from core.errors import RunError
+from core.errors import ConfigError, RunError
 from core.formatting import format_count
 from core.paths import checkpoints_root
 from core.runs import QueuePosition, RunSummary, engine_poller
+from core.runs.engines.registry import get_engine
 from core.runs.give_up import give_up
 from core.runs.groups import find_group
 from core.runs.other_roots import list_other_runs
+from core.runs.place import run_place
 from core.sweeps.settings import MORE_TRIALS
 
 Action = Callable[[Path, argparse.Namespace], int]
@@ -59,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-roots", **others)
     listing.add_argument("--all-roots", default=argparse.SUPPRESS, **others)
     add("show", _show, "show state, results and settings of a run")
-    log = add("log", _log, "print the last lines of a run's log")
+    log = add("log", _log, "print the last lines of a run's log, and on a cluster those of its job")
     add_option(log, "--lines", "number of lines", metavar="N", type=int, default=LOG_LINES)
     stop = add("stop", _stop, "stop a run, or all runs of a group; a running one saves a checkpoint first")
     add_option(stop, "--now", "end at once, without saving a checkpoint", action="store_true")
@@ -181,7 +184,7 @@ def _show(root: Path, args: argparse.Namespace) -> int:
     engine_poller.ask_all(root)
     summary = runs.find_run(root, args.run)
     if args.json:
-        print(strict_json.dumps(summary.to_json()))
+        print(strict_json.dumps({**summary.to_json(), "where": asdict(run_place(summary))}))
         return 0
     runs.serve_queue(root)
     run_tables.print_run(summary)
@@ -190,9 +193,24 @@ def _show(root: Path, args: argparse.Namespace) -> int:
 
 def _log(root: Path, args: argparse.Namespace) -> int:
     summary = runs.find_run(root, args.run)
-    text = runs.log_tail(root, summary.id, max(1, args.lines))
-    print(strict_json.dumps({"id": summary.id, "lines": text.splitlines()}) if args.json else text)
+    text, record = runs.log_tail(root, summary.id, max(1, args.lines)), summary.engine
+    output = "" if record is None else _job_output(root, summary, record.engine)
+    if args.json:
+        of_job = {} if record is None else {"job_output": output.splitlines()}
+        print(strict_json.dumps({"id": summary.id, "lines": text.splitlines(), **of_job}))
+        return 0
+    print(text)
+    if output and record is not None:
+        print(f"\noutput of job {record.job}:\n{output}")
     return 0
+
+
+def _job_output(root: Path, summary: RunSummary, engine: str) -> str:
+    """What an engine itself wrote about a run; a note where it is not declared any more."""
+    try:
+        return get_engine(root, engine).logs(summary.folder)
+    except ConfigError as error:
+        return str(error)
 
 
 def _group(root: Path, args: argparse.Namespace) -> int:

@@ -44,11 +44,14 @@ from core.runs.store.submissions import may_get_job
 
 COMMAND_WAIT_S = 3.0  # a command waits so long for an engine, and goes on with its last answer
 TICK_S = 1.0
+SHOWN_S = 60.0  # for so long after a page showed the engines of a root, those without open runs are asked too
+IDLE = "nothing runs or waits"
 
 _threads: dict[tuple[Path, str], threading.Thread] = {}
 # When this process last looked at the runs of an engine; with the stamp of the root where there were none.
 _looked_at: dict[tuple[Path, str], tuple[float, FileStamp | None]] = {}
 _ended: dict[Path, FileStamp] = {}  # stamps of the states of runs that have ended
+_shown_at: dict[Path, float] = {}  # when a page of this process last showed the engines of a root
 
 
 @dataclass(frozen=True)
@@ -101,15 +104,22 @@ def ensure_pollers(root: Path) -> None:
             _threads[key].start()
 
 
-def ask_all(root: Path, wait_s: float = COMMAND_WAIT_S) -> None:
+def note_shown(root: Path) -> None:
+    """Note that a page shows the engines of a root: for :data:`SHOWN_S` those without open runs are asked too, in the
+    threads that ask the others."""
+    _shown_at[root] = time.monotonic()
+
+
+def ask_all(root: Path, wait_s: float = COMMAND_WAIT_S, idle: bool = False) -> None:
     """Ask every engine of a root whose interval has passed, in parallel.
 
     Parameters
     ----------
     root : Path. Checkpoints root.
     wait_s : float. Longest wait in seconds; the answer of a slower engine is read by the next process that asks.
+    idle : bool. Whether those without open runs are asked too.
     """
-    threads = [threading.Thread(target=ask, args=(root, engine), daemon=True) for engine in remote_engines(root)]
+    threads = [threading.Thread(target=ask, args=(root, engine, idle), daemon=True) for engine in remote_engines(root)]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + wait_s
@@ -117,22 +127,23 @@ def ask_all(root: Path, wait_s: float = COMMAND_WAIT_S) -> None:
         thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def ask(root: Path, engine: Engine) -> bool:
+def ask(root: Path, engine: Engine, idle: bool = False) -> bool:
     """Ask an engine about the runs that have not ended, unless another process did so within its interval, and
-    write what became of them; returns whether it was asked."""
-    key = (root, engine.name)
-    if not _is_due(root, engine):
+    write what became of them; returns whether it was asked. Without such runs it is asked only where ``idle`` is set or
+    a page shows the engines, and then whether it answers."""
+    key, idle = (root, engine.name), idle or _is_shown(root)
+    if not _is_due(root, engine, idle):
         return False
     stamp, now = file_stamp(root), time.monotonic()
     runs = open_runs(root, engine.name)
-    if not runs:
+    if not runs and not idle:
         _looked_at[key] = (now, stamp)
         return False
     path = answer_file(root, engine.name)
     try:
         path.parent.mkdir(exist_ok=True)
         with locked(path.with_suffix(".lock"), timeout_s=0.0):
-            if not _is_due(root, engine):
+            if not _is_due(root, engine, idle):
                 return False
             _looked_at[key] = (now, None)
             _ask(root, engine, runs)
@@ -191,30 +202,34 @@ def overview(root: Path, summaries: Sequence[RunSummary] | None = None, wait_s: 
     """
     engines = list_engines(root)
     if wait_s:
-        ask_all(root, wait_s)
+        ask_all(root, wait_s, idle=True)
     runs = list_runs(root) if summaries is None else summaries
     going_on = [run for run in runs if run.state.state not in ENDED]
     return [_status(root, engine, going_on) for engine in engines]
 
 
+def last_answer(root: Path, engine: Engine, open_runs: bool = False) -> tuple[bool | None, str]:
+    """Whether an engine with jobs answered when it was last asked, ``None`` where that is not known of now, and a
+    sentence about it. Of an engine with open runs a failure counts until it has answered again."""
+    answer = read_answer(root, engine.name)
+    if not answer.count:
+        return None, "not asked yet"
+    age_s = answer_age_s(root, engine.name)
+    is_recent = age_s <= SILENT_S
+    if answer.error and (is_recent or open_runs):
+        heard = last_heard("", time.time() - answer.answered_at) if answer.answered_at else ""
+        why = answer.error.removeprefix(f"{engine.name}: ")
+        return False, f"does not answer: {why}" + (f"; {heard}" if heard else "")
+    return True if is_recent else None, f"asked {format_duration(age_s)} ago"
+
+
 def _status(root: Path, engine: Engine, going_on: Sequence[RunSummary]) -> EngineStatus:
     own = [run for run in going_on if engine_of(run.engine) == engine.name]
-    counts = _counts(own)
-    answers, sentence = None, counts
-    if engine.capabilities.jobs and own:
-        answer = read_answer(root, engine.name)
-        if not answer.count:
-            sentence = f"{counts}; not asked yet"
-        elif answer.error:
-            answers, heard = False, last_heard("", time.time() - answer.answered_at) if answer.answered_at else ""
-            why = answer.error.removeprefix(f"{engine.name}: ")
-            sentence = f"does not answer: {why}" + (f"; {heard}" if heard else "")
-        else:
-            age_s = answer_age_s(root, engine.name)
-            answers = True if age_s <= SILENT_S else None  # nothing is known of now
-            sentence = f"{counts}; asked {format_duration(age_s)} ago"
-    elif engine.capabilities.jobs:
-        sentence = "nothing runs or waits"
+    answers, sentence = None, _counts(own)
+    if engine.capabilities.jobs:
+        answers, heard = last_answer(root, engine, bool(own))
+        counts = sentence if own else IDLE
+        sentence = heard if answers is False else f"{counts}; {heard}"
     return EngineStatus(engine.name, engine.kind, engine.title, answers, sentence, tuple(map(_engine_run, own)))
 
 
@@ -244,11 +259,16 @@ def _poll(root: Path, name: str) -> None:
         time.sleep(TICK_S)
 
 
-def _is_due(root: Path, engine: Engine) -> bool:
-    """Whether no process has asked an engine within its interval, and this one has not looked at its runs: there may
-    have been none, until a folder is added, or its answer could not be written."""
+def _is_shown(root: Path) -> bool:
+    return time.monotonic() - _shown_at.get(root, -math.inf) < SHOWN_S
+
+
+def _is_due(root: Path, engine: Engine, idle: bool) -> bool:
+    """Whether no process has asked an engine within its interval, and this one has not looked at its runs: its answer
+    could not be written, or there were none, which counts until a folder is added or it is asked all the same."""
     looked_at, stamp = _looked_at.get((root, engine.name), (-math.inf, None))
-    if time.monotonic() - looked_at < engine.poll_s and stamp in (None, file_stamp(root)):
+    counts = stamp is None or (stamp == file_stamp(root) and not idle)
+    if counts and time.monotonic() - looked_at < engine.poll_s:
         return False
     return not read_answer(root, engine.name).count or answer_age_s(root, engine.name) >= engine.poll_s
 
@@ -257,7 +277,11 @@ def _ask(root: Path, engine: Engine, runs: Sequence[Path]) -> None:
     last, asked_at = read_answer(root, engine.name), time.time()
     try:
         records = _with_jobs(engine, runs)
-        jobs = engine.status_many([record.job for record in records if record.job])
+        if runs:
+            jobs = engine.status_many([record.job for record in records if record.job])
+        else:
+            engine.ping()
+            jobs = dict(last.jobs)
         for folder, record in zip(runs, records, strict=True):
             if record.job in jobs and jobs[record.job].expired:
                 _resubmit(folder, engine)

@@ -51,7 +51,7 @@ def test_two_hundred_queued_runs_cost_one_call_per_interval(
     waiting = [state.message for state in states if state.state == "queued"]
     assert len(waiting) == 200 - GPUS and set(waiting) == {"it waits for free nodes, GPUs or memory"}
     cluster.end(3)
-    monkeypatch.setattr(engine_poller, "_is_due", lambda root, engine: True)
+    monkeypatch.setattr(engine_poller, "_is_due", lambda root, engine, idle: True)
     assert engine_poller.ask(root, engine)
     ended = [run for run in runs.list_runs(root) if run.state.state == "failed"]
     assert len(ended) == 3 and all("did not report how" in run.state.message for run in ended)

@@ -17,6 +17,7 @@ import pytest
 from core import runs
 from core.errors import RunError
 from core.runs.catalog import update_index
+from core.runs.engines.registry import get_engine
 from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
@@ -26,9 +27,11 @@ from core.runs.store.heartbeat import read_beat
 from core.runs.store.process import LockHeldError, locked
 from core.runs.store.reconciliation import reconciled_state
 from core.runs.store.state import read_state, write_state
+from tests.support.cluster import cluster_runs
 from tests.support.cluster.cluster_runs import toy
-from tests.support.cluster.machines import started
+from tests.support.cluster.machines import TOY_RUNS, started
 from tests.support.cluster.network_folder import NetworkFolder, OtherMachine, missing_for_network_folder
+from tests.support.cluster.slurm_cluster import SlurmCluster, missing_for_slurm
 from tests.support.watching import TOY, TOYS, processes_of, wait_for_epoch, wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.cluster]
@@ -137,6 +140,31 @@ def test_machine_that_is_gone_leaves_a_run_that_is_unreachable(
     for refused in (lambda: runs.delete(root, folder.name), lambda: runs.resume(root, folder.name, TOY)):
         with pytest.raises(RunError, match="unreachable"):
             refused()
+
+
+@pytest.mark.fault(78, "Slurm, root on a network file system: a job on another mount is watched, stopped and explained")
+def test_job_of_a_scheduler_trains_on_the_other_mount(
+    root: Path, shared: NetworkFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root.mkdir()
+    indexes = tmp_path / "indexes-of-the-nodes"
+    setup = f"export {INDEX_FOLDER_VARIABLE}={indexes}; echo begins on $(hostname)"
+    (root / "engines.toml").write_text(f'[gpu]\nkind = "slurm"\npoll_s = 2\nsetup = "{setup}"\n')
+    with started(lambda folder: SlurmCluster(folder, shared), missing_for_slurm(), TOY_RUNS) as cluster:
+        monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+        run_id = cluster_runs.submit(root, "gpu")
+        running = cluster_runs.wait_for_epoch(root, run_id, 2)
+        assert running.host in ("n1", "n2") and read_beat(root / run_id) is not None
+        with pytest.raises(RunError, match="running"):
+            runs.delete(root, run_id)
+        runs.request_stop(root, run_id)
+        stopped = cluster_runs.wait_for(root, run_id, "stopped")
+        assert stopped.epoch >= 2 and (root / run_id / files.LAST).is_file()
+        assert f"begins on {running.host}" in get_engine(root, "gpu").logs(root / run_id)
+        job = cluster_runs.record_of(root, run_id).job
+        wait_until(lambda: "COMPLETED" in cluster.client("squeue", "-h", "-t", "all", "-j", job, "-o", "%T"), 30, 0.2)
+    assert file_system_of(root) == "fuse.glusterfs" and list(indexes.glob("*.sqlite"))
+    assert not list(root.rglob(f"{FILE}*")), "SQLite is not put on a network file system"
 
 
 def test_lock_of_the_other_mount_excludes_until_its_machine_is_gone(root: Path, shared: NetworkFolder) -> None:

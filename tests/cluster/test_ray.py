@@ -15,7 +15,9 @@ from core.errors import RunError
 from core.runs import engine_poller
 from core.runs.engines.engine import EngineError
 from core.runs.engines.ray import JOBS
+from core.runs.engines.ray_reasons import STOPPED
 from core.runs.engines.registry import get_engine
+from core.runs.place import RunPlace, run_place
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
 from core.runs.store.engine_records import write_engine
@@ -42,6 +44,7 @@ kind = "ray"
 address = "{address}"
 token_file = "{token}"
 resources = ["place_r1=0.01"]
+setup = "echo the shell of the job"
 poll_s = 2
 timeout_s = 30
 [second]
@@ -114,15 +117,15 @@ def test_run_on_a_node_is_watched_stopped_and_resumed_from_here(
     running = wait_for_epoch(root, run_id)
     assert running.host == "r1" and not runs.queued_runs(root)
     summary = runs.get_run(root, run_id)
-    assert summary.report is not None and summary.report.place == "r1"
+    assert summary.report is not None and run_place(summary) == RunPlace("r1", 1, 0)
     for refused in (lambda: runs.delete(root, run_id), lambda: runs.resume(root, run_id, TOY)):
         with pytest.raises(RunError, match="running"):
             refused()
     assert runs.request_stop(root, run_id).state == "stopping"
     stopped = wait_for(root, run_id, "stopped")
     runs.resume(root, run_id, TOY)
-    again = wait_for_epoch(root, run_id, stopped.epoch + 1)
-    assert again.attempt == 2
+    wait_for_epoch(root, run_id, stopped.epoch + 1)
+    assert run_place(runs.get_run(root, run_id)) == RunPlace("r1", 2, 0)
     runs.request_stop(root, run_id, now=True)
     wait_for(root, run_id, "stopped")
 
@@ -139,7 +142,8 @@ def test_submission_that_was_not_noted_is_not_submitted_twice(root: Path, cluste
     wait_for_epoch(root, run_id)
     cluster.post(f"{JOBS}{record.name}/stop")
     wait_for(root, run_id, "stopped")
-    wait_until(lambda: "its job was asked to end" in read_state(root / run_id).message, 20, 0.1)
+    wait_until(lambda: seen(root, run_id).message == STOPPED, 20, 0.1)
+    assert "the shell of the job" in get_engine(root, "gpu").logs(root / run_id)
     assert (root / run_id / files.LAST).is_file()
 
 

@@ -16,6 +16,8 @@ from core.errors import RunError
 from core.runs import engine_poller, groups
 from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
+from core.runs.engines.slurm_reasons import ENDED
+from core.runs.place import run_place
 from core.runs.store import folder as files
 from core.runs.store import heartbeat, metrics_file
 from core.runs.store.engine_records import EngineRecord, read_engine, write_engine
@@ -73,6 +75,21 @@ poll_s = 2
 [wrong]
 kind = "slurm"
 partition = "nope"
+poll_s = 2
+timeout_s = 4
+[big]
+kind = "slurm"
+constraint = "big"
+account = "lab"
+setup = 'echo "the shell of the job on $(hostname)"'
+poll_s = 2
+[busy]
+kind = "slurm"
+setup = "export TOY=unstoppable"
+poll_s = 2
+[huge]
+kind = "slurm"
+constraint = "huge"
 """
 
 
@@ -157,6 +174,16 @@ def test_run_goes_on_from_its_checkpoint_after_a_power_cut(root: Path, cluster: 
     assert "crashed" not in states and "failed" not in states
     epochs = [row.epoch for row in metrics_file.read_metrics(root / run_id) if row.name == "lr"]
     assert epochs == sorted(set(epochs))
+
+    def reported_restarts() -> int:
+        engine_poller.ask_all(root)
+        report = runs.get_run(root, run_id).report
+        return 0 if report is None else report.restarts
+
+    beat = read_beat(root / run_id)
+    assert beat is not None and beat.restart == wait_until(reported_restarts, 30, 0.2) == 1
+    place = run_place(runs.get_run(root, run_id))
+    assert place.hosts in ("n1", "n2") and place.history == "attempt 2, job restarted once"
     runs.request_stop(root, run_id)
     wait_for(root, run_id, "stopped", "finished")
 
@@ -192,16 +219,26 @@ def test_preempted_run_says_so_and_goes_on_from_its_checkpoint(root: Path, clust
     wait_for(root, run_id, "stopped", "finished")
 
 
+def answers_without_runs(root: Path, name: str) -> bool | None:
+    """Whether an engine answers on which nothing runs or waits, as a page shows it."""
+    engine_poller.ask(root, get_engine(root, name), idle=True)
+    (status,) = [status for status in engine_poller.overview(root) if status.name == name]
+    assert not status.runs
+    return status.answers
+
+
 @pytest.mark.fault(53, "controller down: what beats goes on, what waits says so, and nothing waits for it")
 def test_controller_that_is_down_ends_nothing_and_delays_no_page(
     root: Path, cluster: SlurmCluster, late_to_save: str
 ) -> None:
     run_id = submit(root, "gpu")
     wait_for_epoch(root, run_id)
+    wait_until(lambda: answers_without_runs(root, "wrong") is True, 30, 0.2)
     cluster.stop_controller()
     try:
         engine_poller.ask(root, get_engine(root, "gpu"))
         wait_until(lambda: engine_poller.ask(root, get_engine(root, "gpu")), 30, 0.5)
+        wait_until(lambda: answers_without_runs(root, "wrong") is False, 30, 0.2)
         started = time.monotonic()
         state = runs.get_run(root, run_id).state
         statuses = {status.name: status for status in engine_poller.overview(root)}
@@ -237,6 +274,37 @@ def test_job_that_is_cancelled_forgotten_or_refused_is_explained(
     monkeypatch.setattr(heartbeat, "OLD_S", 4.0)
     wait_until(lambda: "does not know its job" in seen(root, lost).message, 60, 0.5)
     wait_until(lambda: seen(root, lost).state == "crashed", 60, 0.5)
+
+
+@pytest.mark.fault(76, "scancel of a run in training: it saves, is stopped, and says that its job was cancelled")
+def test_run_that_is_cancelled_in_slurm_while_it_trains_saves_and_says_so(root: Path, cluster: SlurmCluster) -> None:
+    """Its engine also asks for a feature, which one node has, and for an account."""
+    run_id = submit(root, "big")
+    assert wait_for_epoch(root, run_id).host == "n2"
+    job = record_of(root, run_id).job
+    assert cluster.client("squeue", "-h", "-j", job, "-o", "%a|%f").strip() == "lab|big"
+    cluster.client("scancel", job)
+    stopped = wait_for(root, run_id, "stopped")
+    wait_until(lambda: seen(root, run_id).message == ENDED["CANCELLED"], 30, 0.2)
+    assert read_state(root / run_id).message == ENDED["CANCELLED"], "also where Slurm is asked no more"
+    assert stopped.epoch > 0 and (root / run_id / files.LAST).is_file() and read_stop(root / run_id) == SIGNALLED
+    output = get_engine(root, "big").logs(root / run_id)
+    assert "the shell of the job on n2" in output and "CANCELLED" in output, "both by the shell and by Slurm"
+    with pytest.raises(EngineError, match="no node has that feature: change `constraint`"):
+        submit(root, "huge")
+
+
+@pytest.mark.fault(77, "scancel of a run that cannot save in time: crashed, for that reason; what was saved is kept")
+def test_run_that_could_not_save_before_it_was_cancelled_says_so(
+    root: Path, cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = submit(root, "busy")
+    wait_for_epoch(root, run_id)
+    cluster.client("scancel", record_of(root, run_id).job)
+    monkeypatch.setattr(heartbeat, "OLD_S", 4.0)
+    crashed = wait_for_written_crash(root, run_id)
+    assert "its job was cancelled in Slurm" in crashed.message or "cancelled" in crashed.message
+    assert crashed.epoch > 0 and (root / run_id / files.LAST).is_file()
 
 
 def test_folds_are_an_array_that_waits_for_gpus(root: Path, cluster: SlurmCluster, tmp_path: Path) -> None:

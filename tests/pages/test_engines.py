@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core import runs
+from core.runs import engine_poller
+from core.runs.engines.job_shell import OUTPUT
 from core.runs.engines.slurm_reasons import explain_end
-from core.runs.store.engine_records import LOCAL, JobReport, read_engine, write_engine
+from core.runs.store import folder as files
+from core.runs.store.engine_records import ANSWERS, LOCAL, EngineRecord, JobReport, read_engine, write_engine
 from core.runs.store.folder import PREVIOUS
 from core.runs.store.reconciliation import reconciled_state
-from core.runs.store.state import read_state
+from core.runs.store.state import read_state, write_state
 from core.study.answers import read_answers
 from tests.support.app_pages import (
     button_labels,
@@ -29,7 +33,17 @@ from tests.support.app_pages import (
     texts,
 )
 from tests.support.cluster.slurm_clients import SlurmClients
-from tests.support.elsewhere import CLUSTER, OTHER, SETTINGS, answer, beat, moved_elsewhere, run_elsewhere, with_job
+from tests.support.elsewhere import (
+    CLUSTER,
+    JOB,
+    OTHER,
+    SETTINGS,
+    answer,
+    beat,
+    moved_elsewhere,
+    run_elsewhere,
+    with_job,
+)
 from tests.support.quiz_runs import QuizRun, use_copy
 
 pytestmark = [pytest.mark.usefixtures("empty_app", "known_cost"), pytest.mark.slow]
@@ -158,10 +172,79 @@ def test_facts_of_a_waiting_run_name_no_host_and_its_command_names_the_engine(ro
     with_job(folder)
     answer(root, JobReport("waiting", "it waits"))
     app = open_page("runs")
-    rows = [row for frame in app.dataframe for row in frame.value.to_dict("records")]
-    facts = {row["fact"]: row["value"] for row in rows if "fact" in row}
+    facts = facts_of(app)
     assert facts["engine"] == f"{CLUSTER}, job 7" and "host" not in facts
     assert any(code.value.endswith(f" --engine {CLUSTER}") for code in app.code)
+
+
+def facts_of(app: AppTest) -> dict[str, str]:
+    rows = [row for frame in app.dataframe for row in frame.value.to_dict("records")]
+    return {row["fact"]: row["value"] for row in rows if "fact" in row}
+
+
+def test_run_says_where_it_trains_and_how_often_its_job_was_restarted_also_once_that_has_ended(root: Path) -> None:
+    folder = run_elsewhere(root)
+    with_job(folder)
+    write_state(folder, replace(read_state(folder), attempt=3, started_at=time.time() + 5.0))
+    beat(folder, 1, job=(JOB, 1))
+    answer(root, JobReport("running", place=f"{OTHER}, 2 GPUs", restarts=2))
+    app = open_page("runs")
+    assert f"on {CLUSTER}, job 7, {OTHER}, 2 GPUs, attempt 3, job restarted 2 times" in texts(app)
+    assert facts_of(app)["host"] == f"{OTHER}, 2 GPUs"
+    write_state(folder, replace(read_state(folder), state="finished"))
+    answer(root, None, count=2)  # it is not asked about jobs that have ended
+    app = open_page("runs")
+    assert f"on {CLUSTER}, job 7, attempt 3, job restarted once" in texts(app)
+    facts = facts_of(app)
+    assert (facts["host"], facts["history"]) == (OTHER, "attempt 3, job restarted once")
+    write_engine(folder, EngineRecord(CLUSTER, "resumed", job="8"))
+    assert facts_of(open_page("runs"))["history"] == "attempt 3", "the heartbeat is of another job"
+
+
+def test_page_says_whether_an_engine_without_runs_answers(root: Path) -> None:
+    (root / "engines.toml").write_text(SETTINGS)
+    app = open_page("runs")
+    assert "No runs yet" in texts(app) and app.expander[0].label == "Engines: nothing runs or waits"
+    assert "Nothing runs or waits; not asked yet" in texts(app) and engine_poller._is_shown(root)
+    answer(root, None)
+    shown = texts(open_page("runs"))
+    assert "Nothing runs or waits; asked 0 s ago" in shown and "answers" in shown
+    answer(root, None, f"{CLUSTER}: its controller does not answer: try again later", count=2)
+    app = open_page("runs")
+    assert app.expander[0].label == "Engines: gpu-cluster (Slurm) does not answer"
+    assert "Its controller does not answer: try again later" in texts(app)
+
+
+def test_train_says_whether_the_chosen_engine_answers(root: Path) -> None:
+    (root / "engines.toml").write_text(SETTINGS)
+    answer(root, None, f"{CLUSTER}: its controller does not answer: try again later")
+    app = open_page("train")
+    assert "does not answer" not in texts(app) and not engine_poller._is_shown(root)
+    (where,) = [box for box in app.selectbox if box.label == "Where"]
+    app = run_page(where.set_value(CLUSTER))
+    assert "does not answer" in texts(app) and "Its controller does not answer: try again later" in texts(app)
+    assert engine_poller._is_shown(root)
+
+
+@pytest.mark.parametrize("task", [None, 2])
+def test_output_of_the_job_is_shown_beside_the_log(root: Path, task: int | None) -> None:
+    folder = run_elsewhere(root)
+    with_job(folder, "7" if task is None else "7_2")
+    files.append_log(folder, "what the run wrote")
+    assert "Output of job" not in texts(open_page("runs"))
+    output = folder / OUTPUT
+    if task is not None:  # of an array
+        write_engine(folder, replace(read_engine(folder), task=task))  # type: ignore[type-var]
+        output = root / ANSWERS / CLUSTER / f"{folder.name}-1-{task}.out"
+        output.parent.mkdir(parents=True)
+    output.write_text("".join(f"line {number}\n" for number in range(90)) + "slurmstepd: error: Exceeded memory\n")
+    app = open_page("runs")
+    shown = [code.value for code in app.code]
+    assert "what the run wrote" in "".join(shown) and ("Output of job 7:" in texts(app)) == (task is None)
+    (text,) = [text for text in shown if "slurmstepd" in text]
+    assert "line 89" in text and "line 9\n" not in text, "its end"
+    (root / "engines.toml").unlink()
+    assert "expected one of local" in texts(open_page("runs")), "the engine is not declared any more"
 
 
 def test_run_that_a_cluster_has_trained_is_reviewed_and_played(

@@ -43,16 +43,24 @@ def moved_elsewhere(folder: Path) -> None:
     answer(folder.parent, None)  # it is asked about its living jobs alone
 
 
-def beat(folder: Path, count: int, at: float | None = None, host: str = OTHER, clock_ahead_s: float = 0.0) -> None:
+def beat(
+    folder: Path,
+    count: int,
+    at: float | None = None,
+    host: str = OTHER,
+    clock_ahead_s: float = 0.0,
+    job: tuple[str, int] = ("", 0),
+) -> None:
     """The heartbeat number ``count`` of another host.
 
     Parameters
     ----------
     at : float, optional. When it was written, in seconds since 1970 by the clock of the file system; now by default.
     clock_ahead_s : float. Time by which the clock of the host is ahead of that.
+    job : tuple of str and int. Id of its job, and how often that was restarted.
     """
     at = time.time() if at is None else at
-    written = Beat(host, "other-boot", 1, "", 0, at + clock_ahead_s, count)
+    written = Beat(host, "other-boot", 1, *job, at + clock_ahead_s, count)
     files.write_json(folder / HEARTBEAT, dataclasses.asdict(written))
     os.utime(folder / HEARTBEAT, (at, at))
 

@@ -15,6 +15,7 @@ from core.errors import UserError
 from core.hosts import host_name
 from core.runs import RunSummary
 from core.runs.hand_over import is_unconfirmed
+from core.runs.place import run_place
 from core.runs.store.engine_records import engine_of
 from core.runs.store.folder import NAME_LENGTH, name_with
 from ui.runs.states import title_with_state
@@ -66,8 +67,9 @@ def _where(run: RunSummary) -> str:
     """Engine and place of a run on a cluster, and the host of a run that trains on another one; else empty."""
     if run.engine is not None:
         job = f"job {run.engine.job}" if run.engine.job else ""
-        place = run.report.place if run.report is not None and run.state.active else ""
-        return ", ".join(part for part in (f"on {run.engine.engine}", job, place) if part)
+        place = run_place(run)
+        hosts = place.hosts if run.state.active else ""
+        return ", ".join(part for part in (f"on {run.engine.engine}", job, hosts, place.history) if part)
     other = run.state.host not in ("", host_name())
     return f"on {run.state.host}" if other and (run.state.active or run.state.state == "queued") else ""
 

@@ -13,6 +13,7 @@ from core.runs import engine_poller
 from core.runs.engine_poller import EngineStatus
 from core.runs.engines.registry import declares_engines
 from ui.shared import formatting
+from ui.shared.engine_badge import engine_badge
 from ui.shared.errors import error_box
 
 COLUMNS = ("run", "state", "where or why", "job")
@@ -36,6 +37,7 @@ def show_engines(root: Path) -> None:
 
 @st.fragment(run_every=5.0)
 def _section(root: Path) -> None:
+    engine_poller.note_shown(root)
     try:
         engines = engine_poller.overview(root)
     except UserError as error:
@@ -52,17 +54,13 @@ def _section(root: Path) -> None:
 
 def _counts(engines: Sequence[EngineStatus]) -> str:
     parts = [f"{len(engine.runs)} on {engine.title}" for engine in engines if engine.runs]
-    return ", ".join(parts) if parts else "nothing runs or waits"
+    return ", ".join(parts) if parts else engine_poller.IDLE
 
 
 def _show(engine: EngineStatus) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{formatting.plain(engine.title)}**", width="content")
-        if engine.answers is not None:
-            answers = engine.answers
-            st.badge("answers" if answers else "does not answer", color="green" if answers else "red")
-        sentence = engine.sentence.removeprefix("does not answer: ")  # the badge says it
-        st.caption(formatting.plain(formatting.sentence(sentence)), width="content")
+        engine_badge(engine.answers, engine.sentence)
     if engine.runs:
         _table(engine)
 

@@ -19,6 +19,7 @@ from core.presets import PRESET_NAMES, command_line, preset
 from core.runs import RunState, RunSummary, groups
 from core.runs.engines.registry import get_engine
 from core.runs.hand_over import is_unconfirmed
+from core.runs.place import run_place
 from core.runs.store.groups import FOLDS
 from ui.runs.actions import attempt
 from ui.runs.postprocessing_view import show_postprocessing
@@ -288,13 +289,13 @@ def _postprocessing(root: Path, run: RunSummary) -> None:
 
 
 def _facts(run: RunSummary) -> None:
-    state, place = run.state, run.report.place if run.report is not None else ""
-    began_there = run.engine is None or state.active or (state.started_at or 0.0) >= state.queued_at
+    state, place = run.state, run_place(run)
     times = {"created": state.created_at, "started": state.started_at, "ended": state.ended_at}
     facts = {
         "run": run.id,
         "engine": f"{run.engine.engine}, job {run.engine.job or 'none yet'}" if run.engine is not None else "",
-        "host": place or (state.host if began_there else ""),  # until it begins, that is where it was submitted
+        "host": place.hosts,
+        "history": place.history,
         **{name: formatting.moment(at) for name, at in times.items() if at},
         **state.facts,
         "classes": ", ".join(state.classes[1:]),

@@ -7,8 +7,10 @@ from pathlib import Path
 import streamlit as st
 
 from core.errors import UserError
-from core.runs.engines.registry import declares_engines, list_engines
+from core.runs import engine_poller
+from core.runs.engines.registry import declares_engines, get_engine, list_engines
 from core.runs.store.engine_records import LOCAL
+from ui.shared.engine_badge import engine_badge
 from ui.shared.errors import error_box
 
 ENGINE = "train_engine"
@@ -42,4 +44,19 @@ def choose(root: Path) -> str:
         persist_state="session",
         help="Where the run trains. Clusters are declared in engines.toml in the folder of the runs.",
     )
+    if chosen and chosen != LOCAL:
+        engine_poller.ensure_pollers(root)
+        _answers(root, chosen)
     return chosen or LOCAL
+
+
+@st.fragment(run_every=5.0)
+def _answers(root: Path, name: str) -> None:
+    """Whether the chosen engine answers, updated every five seconds."""
+    engine_poller.note_shown(root)
+    try:
+        answers, sentence = engine_poller.last_answer(root, get_engine(root, name))
+    except UserError:  # no longer declared: the next run of the page says so
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        engine_badge(answers, sentence)

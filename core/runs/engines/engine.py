@@ -103,6 +103,9 @@ class Engine(Protocol):
     def status_many(self, jobs: Sequence[str]) -> dict[str, JobReport]:
         """A report about each of these jobs, "unknown" for those that it does not know, in one request."""
 
+    def ping(self) -> None:
+        """Ask for an answer alone, where there is no job to ask about."""
+
     def cancel(self, job: str) -> None:
         """Cancel a job; no effect on one that has ended."""
 

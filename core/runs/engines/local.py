@@ -88,6 +88,9 @@ class LocalEngine:
         """Runs have no jobs here: their state follows from their processes."""
         return {}
 
+    def ping(self) -> None:
+        """This machine is here."""
+
     def cancel(self, job: str) -> None:
         """Runs have no jobs here: they are stopped by their stop file."""
 

@@ -153,6 +153,10 @@ class RayEngine:
         nodes = self._nodes() if living else {}
         return {job: _report(details[job], nodes) if job in details else JobReport("unknown", UNKNOWN) for job in jobs}
 
+    def ping(self) -> None:
+        """Ask the job interface, as for the state of jobs."""
+        self._api.get(JOBS, list)
+
     def cancel(self, job: str) -> None:
         """Stop a job; no effect on one that has ended, or that Ray has forgotten. One that waits goes on waiting, and
         ends as soon as it begins."""

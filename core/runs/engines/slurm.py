@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from core.config import TrainConfig
@@ -50,7 +51,17 @@ from core.runs.store.process import LockHeldError
 
 MAX_LISTED = 500  # jobs that one squeue call names; more are found among all jobs
 _LIVING = "PENDING,CONFIGURING,RUNNING,SUSPENDED"
-_FORMAT = "%i|%T|%r|%N|%b"
+# What squeue is asked about a job, and the width in which it prints that: only this form has the restarts.
+JOB_FIELDS = {
+    "JobArrayID": 20,
+    "ArrayTaskID": 20,
+    "State": 20,
+    "Reason": 48,
+    "NodeList": 200,
+    "tres-per-node": 60,
+    "RestartCnt": 10,
+}
+_FORMAT = ",".join(f"{name}:{width}" for name, width in JOB_FIELDS.items())
 _WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 _RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED", "RESIZING")
 
@@ -132,16 +143,20 @@ class SlurmEngine:
         numbers = sorted({job.partition("_")[0] for job in jobs})
         listed = [] if len(numbers) > MAX_LISTED else ["-j", ",".join(numbers)]
         try:
-            lines = self._run("squeue", "-h", "-t", "all", "-r", "-o", _FORMAT, *listed).splitlines()
+            lines = self._run("squeue", "-h", "-t", "all", "-r", "-O", _FORMAT, *listed).splitlines()
         except EngineError as error:
             if "invalid job id" not in str(error).lower():
                 raise
             lines = []  # it knows none of them
-        found = {fields[0]: _report(*fields[1:5]) for line in lines if len(fields := line.split("|")) >= 5}
+        found = dict(map(_reported, lines))
         missing = [job for job in jobs if job not in found]
         if missing:
             found |= self._accounted(missing)
         return {job: found.get(job, JobReport("unknown", UNKNOWN)) for job in jobs}
+
+    def ping(self) -> None:
+        """Ask the controller for its partitions."""
+        self._run("sinfo", "-h", "-o", "%P")
 
     def cancel(self, job: str) -> None:
         """Cancel a job; no effect on one that has ended."""
@@ -332,8 +347,19 @@ def _job_id(number: str, record: EngineRecord) -> str:
     return number if not number or record.task is None else f"{number}_{record.task}"
 
 
+def _reported(line: str) -> tuple[str, JobReport]:
+    """A line of ``squeue`` in the form of :data:`JOB_FIELDS`: the id of a job, and the report about it."""
+    fields, start = [], 0
+    for width in JOB_FIELDS.values():
+        fields.append(line[start : start + width].strip())
+        start += width
+    number, task, *about, restarts = fields
+    report = _report(*about)
+    return f"{number}_{task}" if task.isdigit() else number, replace(report, restarts=int(restarts or 0))
+
+
 def _report(state: str, reason: str, nodes: str, gres: str) -> JobReport:
-    """A line of ``squeue`` as a report."""
+    """State, reason, nodes and generic resources of a job as a report."""
     name = state.split()[0] if state else ""
     gpus = re.search(r"gpu(?::[^:,]+)?:(\d+)", gres)
     place = nodes if not gpus or not nodes else f"{nodes}, {gpus[1]} GPU{'s' if gpus[1] != '1' else ''}"

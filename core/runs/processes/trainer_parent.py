@@ -216,6 +216,8 @@ def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], ni
             niceness = 0
         try:
             trainer.wait(timeout=POLL_S)
+            if signals and job.id and read_stop(folder) is None:
+                write_stop(folder, SIGNALLED)  # the engine signals the trainer too, which may end within a poll
             return superseded
         except subprocess.TimeoutExpired:
             pass

@@ -76,6 +76,7 @@ class JobReport:
     place : str. Hosts, and GPUs where the engine reports them.
     cancelled : bool. Whether it was cancelled by a user.
     expired : bool. Whether the engine gave it up before it began: it is to be submitted again.
+    restarts : int. How often the engine has started it again, as after a power cut; 0 where an engine restarts no job.
     """
 
     state: JobState
@@ -83,6 +84,7 @@ class JobReport:
     place: str = ""
     cancelled: bool = False
     expired: bool = False
+    restarts: int = 0
 
 
 @dataclass(frozen=True)

@@ -88,12 +88,14 @@ def may_be_restarted(folder: Path, state: RunState) -> bool:
 
 
 def write_reconciled_state(folder: Path) -> RunState:
-    """Reconcile the state; write it where the run's processes died, or its job ended, without doing so."""
+    """Reconcile the state; write it where the run's processes died, or its job ended, without doing so, and where its
+    engine says why its job was asked to end."""
     state = reconciled_state(folder)
     if state.state in ENDED:
         with files.lock(folder):
             state = reconciled_state(folder)
-            if state.state in ENDED and read_state(folder).state not in ENDED:
+            written = read_state(folder)
+            if state.state in ENDED and (written.state not in ENDED or written.message != state.message):
                 state = write_state(folder, state, durable=True)
     return state
 
@@ -103,8 +105,11 @@ def _stopping_if_requested(folder: Path, state: RunState) -> RunState:
 
 
 def _restarted_later(folder: Path, state: RunState) -> RunState:
-    """A run that has ended: queued where its job was interrupted and waits to be started again."""
+    """A run that has ended: queued where its job was interrupted and waits to be started again; stopped by a user
+    where its job was cancelled."""
     report = _report_of_signalled(folder, state)
+    if report is not None and report.cancelled:
+        return dataclasses.replace(state, message=report.reason)
     if report is None or report.state != "waiting":
         return state
     return dataclasses.replace(state.observed("queued", f"{INTERRUPTED}: {report.reason}"), ended_at=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -18,6 +19,7 @@ from core.hosts import host_name
 from core.presets import preset
 from core.runs import engine_poller
 from core.runs.engines.engine import Capabilities, Check, Engine, EngineError
+from core.runs.engines.job_shell import OUTPUT
 from core.runs.engines.local import LocalEngine
 from core.runs.launch import create_run
 from core.runs.store import folder as files
@@ -39,7 +41,7 @@ from core.runs.store.heartbeat import Heartbeat
 from core.runs.store.process import locked
 from core.runs.store.state import read_state, write_state
 from core.runs.store.submissions import LEASES, submission
-from tests.support.elsewhere import CLUSTER, OTHER, SETTINGS, answer, beat, run_elsewhere, with_job
+from tests.support.elsewhere import CLUSTER, JOB, OTHER, SETTINGS, answer, beat, run_elsewhere, with_job
 from tests.support.watching import wait_until
 
 
@@ -58,6 +60,7 @@ class Scheduler(LocalEngine):
         self.on_find: Callable[[], object] = lambda: None
         self.found: dict[str, str] = {}
         self.error = ""
+        self.pings = 0
 
     def find(self, records: Sequence[EngineRecord]) -> list[str]:
         self.sought.append([record.name for record in records])
@@ -69,6 +72,11 @@ class Scheduler(LocalEngine):
         if self.error:
             raise EngineError(self.error)
         return {job: self.reports.get(job, JobReport("waiting", "it waits for free nodes")) for job in jobs}
+
+    def ping(self) -> None:
+        self.pings += 1
+        if self.error:
+            raise EngineError(self.error)
 
     def check(self, root: Path) -> Iterator[Check]:
         yield Check("controller", not self.error, self.error or "answers")
@@ -126,7 +134,7 @@ def test_answer_of_another_process_is_fresh_here_too(root: Path, scheduler: Sche
 def test_answer_of_another_version_is_read_without_what_only_that_writes(root: Path) -> None:
     path = answer_file(root, CLUSTER)
     path.parent.mkdir()
-    report = {"state": "running", "reason": "", "place": "n1", "restarts": 0, "cancelled": False}
+    report = {"state": "running", "reason": "", "place": "n1", "colour": "red", "cancelled": False}
     files.write_json(
         path, {"asked_at": 1.0, "host": "h", "count": 1, "error": "", "answered_at": 1.0, "jobs": {"1": report}}
     )
@@ -137,6 +145,43 @@ def test_engine_without_open_runs_is_not_asked(root: Path, scheduler: Scheduler)
     folder = queued(root, "1")
     write_state(folder, replace(read_state(folder), state="finished"))
     assert not engine_poller.ask(root, scheduler) and scheduler.asked == []
+
+
+def test_engine_without_open_runs_is_asked_while_a_page_shows_it_and_no_longer(
+    root: Path, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not engine_poller.ask(root, scheduler)
+    assert engine_poller.overview(root)[1].sentence == "nothing runs or waits; not asked yet"
+    engine_poller.note_shown(root)
+    asked = [engine_poller.ask(root, scheduler) for _ in range(20)]  # by as many pages
+    assert asked.count(True) == scheduler.pings == 1 and scheduler.asked == []
+    status = engine_poller.overview(root)[1]
+    assert status.answers is True and status.sentence.startswith("nothing runs or waits; asked ")
+    scheduler.poll_s, scheduler.error = 1e-6, "no route to its controller"
+    assert engine_poller.ask(root, scheduler)
+    status = engine_poller.overview(root)[1]
+    assert status.answers is False and status.sentence.startswith("does not answer: no route to its controller; last")
+    monkeypatch.setattr(engine_poller, "SHOWN_S", 0.0)
+    assert not engine_poller.ask(root, scheduler) and scheduler.pings == 2
+
+
+def test_old_failure_of_an_idle_engine_says_nothing_of_now(root: Path, scheduler: Scheduler) -> None:
+    answer(root, None, "no route to its controller")
+    os.utime(answer_file(root, CLUSTER), (time.time() - 600.0,) * 2)
+    status = engine_poller.overview(root)[1]
+    assert status.answers is None and status.sentence == "nothing runs or waits; asked 10 min ago"
+
+
+def test_question_whether_an_idle_engine_answers_keeps_what_was_said_of_its_jobs(
+    root: Path, scheduler: Scheduler
+) -> None:
+    folder = run_elsewhere(root, "stopped")
+    with_job(folder)
+    report = JobReport("ended", "its job was cancelled in Slurm; resume it", OTHER)
+    answer(root, report)
+    scheduler.poll_s = 1e-6
+    assert engine_poller.ask(root, scheduler, idle=True)
+    assert runs.get_run(root, folder.name).report == report
 
 
 def test_failure_keeps_the_last_answer_and_says_why(root: Path, scheduler: Scheduler) -> None:
@@ -227,11 +272,42 @@ def test_commands_list_and_check_engines(
     assert cli.main(["engines", "--checkpoints", str(root)]) == 0
     shown = capsys.readouterr().out
     assert "this machine: 0 running, 0 waiting" in shown and f"{CLUSTER} (Slurm): 0 running, 1 waiting" in shown
+    assert scheduler.pings == 0, "it was asked about its job"
     assert folder.name in shown and "it waits for free nodes" in shown
     assert cli.main(["engines", "check", CLUSTER, "--checkpoints", str(root)]) == 0
+    write_state(folder, replace(read_state(folder), state="finished"))
+    scheduler.poll_s = 1e-6
+    assert cli.main(["engines", "--checkpoints", str(root)]) == 0
+    assert f"{CLUSTER} (Slurm): nothing runs or waits; asked 0 s ago" in capsys.readouterr().out
+    assert scheduler.pings == 1
     scheduler.error = "no route"
     assert cli.main(["engines", "check", CLUSTER, "--checkpoints", str(root), "--json"]) == 1
     assert '"held": false' in capsys.readouterr().out
+
+
+def test_commands_say_where_a_run_trains_and_what_its_job_wrote(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_elsewhere(root)
+    with_job(folder)
+    write_state(folder, replace(read_state(folder), attempt=2))
+    beat(folder, 1, job=(JOB, 1))
+    answer(root, JobReport("running", place=f"{OTHER}, 2 GPUs", restarts=1))
+    (folder / OUTPUT).write_text("slurmstepd: error\n")
+    files.append_log(folder, "what the run wrote")
+    where = ["--checkpoints", str(root)]
+    assert cli.main(["runs", "show", folder.name, *where]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"host {OTHER}, 2 GPUs history attempt 2, job restarted once" in shown
+    assert cli.main(["runs", "show", folder.name, "--json", *where]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["where"] == {"hosts": f"{OTHER}, 2 GPUs", "attempt": 2, "restarts": 1}
+    assert shown["job"]["restarts"] == 1
+    assert cli.main(["runs", "log", folder.name, *where]) == 0
+    assert capsys.readouterr().out.endswith(f"what the run wrote\n\noutput of job {JOB}:\nslurmstepd: error\n")
+    assert cli.main(["runs", "log", folder.name, "--json", *where]) == 0
+    assert json.loads(capsys.readouterr().out)["job_output"] == ["slurmstepd: error"]
+    (root / "engines.toml").unlink()
+    assert cli.main(["runs", "log", folder.name, *where]) == 0, "its log is shown all the same"
+    assert "engine: expected one of local" in capsys.readouterr().out
 
 
 @pytest.mark.slow

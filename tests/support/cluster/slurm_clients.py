@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from core.runs.engines.slurm import JOB_FIELDS
+
 _PROGRAM = """#!/bin/bash
 cd {folder}
 echo "{name} $*" >>calls
@@ -20,6 +22,15 @@ elif [ -f {name}.stdout ]; then
 fi
 exit $(cat {name}.status 2>/dev/null || echo 0)
 """
+
+
+def job_line(
+    number: str, state: str, reason: str = "None", *, nodes: str = "", gres: str = "N/A", restarts: int = 0
+) -> str:
+    """What ``squeue`` prints about a job (``7``, ``7_1``) where it is asked for its state."""
+    job, _, task = number.partition("_")
+    fields = (job, task or "N/A", state, reason, nodes, gres, str(restarts))
+    return "".join(field[:width].ljust(width) for field, width in zip(fields, JOB_FIELDS.values(), strict=True))
 
 
 class SlurmClients:

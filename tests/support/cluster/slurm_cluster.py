@@ -11,6 +11,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from tests.support.cluster.network_folder import NetworkFolder
 from tests.support.watching import wait_until
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel", "munged", "unshare")
@@ -40,7 +41,9 @@ SlurmdTimeout=10
 KillWait=5
 MinJobAge=300
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
-NodeName=n[1-2] NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=4 Gres=gpu:2
+NodeName=DEFAULT NodeAddr=127.0.0.1 CPUs=4 Gres=gpu:2
+NodeName=n1 Port={first}
+NodeName=n2 Port={last} Feature=big
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 PartitionName=ci Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1
@@ -48,6 +51,7 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10
 """
 NODE = """hostname "$1"; cat /proc/sys/kernel/random/uuid >"$2/run/$1.boot"
 mount --bind "$2/run/$1.boot" /proc/sys/kernel/random/boot_id; mount --bind "$2/hosts" /etc/hosts
+[ $# = 2 ] || mount --bind "$3" "$4"
 slurmd -N "$1"; while :; do sleep 3600 & wait $!; done"""
 
 
@@ -58,15 +62,17 @@ def missing_for_slurm() -> str:
 
 
 class SlurmCluster:
-    """Two nodes, ``n1`` and ``n2``, and their controller.
+    """Two nodes, ``n1`` and ``n2`` (of the feature "big"), and their controller.
 
     Parameters
     ----------
     folder : Path. An empty folder for its files; its path has to be short, as it holds a socket.
+    shared : NetworkFolder, optional. A network file system: nodes see its second mount under the path of the first.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shared: NetworkFolder | None = None) -> None:
         self.folder = folder
+        self._mounts = [] if shared is None else [str(shared.there), str(shared.here)]
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
 
@@ -99,7 +105,7 @@ class SlurmCluster:
         apart = ["unshare", "--pid", "--mount", "--uts", "--fork", "--mount-proc", "--kill-child"]
         with (self.folder / "log" / f"{name}.out").open("ab") as log:
             self._nodes[name] = subprocess.Popen(
-                [*apart, "bash", "-c", NODE, "_", name, str(self.folder)],
+                [*apart, "bash", "-c", NODE, "_", name, str(self.folder), *self._mounts],
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

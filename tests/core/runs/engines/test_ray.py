@@ -16,7 +16,7 @@ from core.errors import ConfigError
 from core.presets import preset
 from core.runs import engine_poller
 from core.runs.engines.engine import EngineError
-from core.runs.engines.ray import LIMIT, WORKER, RayEngine
+from core.runs.engines.ray import JOBS, LIMIT, WORKER, RayEngine
 from core.runs.engines.ray_api import RayApi
 from core.runs.engines.ray_reasons import explain_failure, explain_waiting
 from core.runs.engines.registry import get_engine
@@ -311,6 +311,14 @@ def test_silent_dashboard_is_named_with_its_address(root: Path, dashboard: RayDa
     declare(root, dashboard, address="http://127.0.0.1:9")
     with pytest.raises(EngineError, match=r"its dashboard at http://127\.0\.0\.1:9 does not answer"):
         engine(root).status_many(["a"])
+
+
+def test_engine_without_jobs_is_asked_for_an_answer_alone(root: Path, ray: RayDashboard) -> None:
+    engine(root).ping()
+    assert ray.asked == [f"GET {JOBS}"]
+    ray.refuse = (403, "Forbidden: Invalid authentication token")
+    with pytest.raises(EngineError, match="it refuses the token"):
+        engine(root).ping()
 
 
 def test_cancelling_a_job_that_is_forgotten_has_no_effect(root: Path, ray: RayDashboard) -> None:

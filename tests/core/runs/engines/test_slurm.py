@@ -16,6 +16,7 @@ from core.presets import preset
 from core.runs import engine_poller, groups
 from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
+from core.runs.engines.slurm import JOB_FIELDS
 from core.runs.engines.slurm_reasons import explain_end, explain_refusal, explain_waiting
 from core.runs.launch import create_run
 from core.runs.processes.engine_job import EngineJob
@@ -31,7 +32,7 @@ from core.runs.store.engine_records import (
 )
 from core.runs.store.state import read_state
 from core.runs.store.submissions import submission
-from tests.support.cluster.slurm_clients import SlurmClients
+from tests.support.cluster.slurm_clients import SlurmClients, job_line
 from tests.support.elsewhere import CLUSTER, SETTINGS
 
 CONFIG = preset("quick").with_values({"path": "demo", "devices": 2})
@@ -111,9 +112,10 @@ def test_job_of_a_submission_that_was_not_answered_is_found_by_its_name(
     root: Path, slurm: SlurmClients, unconfirmed: Path
 ) -> None:
     name = read_engine(unconfirmed).name  # type: ignore[union-attr]
+    waits = job_line("41", "PENDING", "Resources")
     (slurm.folder / "squeue").write_text(
         f'#!/bin/bash\necho "squeue $*" >>{slurm.folder}/calls\n'
-        f'case " $* " in *" --name {name} "*) echo "41|{name}" ;; *) echo "41|PENDING|Resources||N/A" ;; esac\n'
+        f'case " $* " in *" --name {name} "*) echo "41|{name}" ;; *) echo "{waits}" ;; esac\n'
     )
     engine_poller.ask(root, get_engine(root, CLUSTER))
     record = read_engine(unconfirmed)
@@ -291,10 +293,10 @@ def test_job_on_several_nodes_names_where_they_meet(root: Path, slurm: SlurmClie
 
 def test_one_question_reports_all_jobs(root: Path, slurm: SlurmClients) -> None:
     lines = [
-        "42_0|RUNNING|None|n1|gres:gpu:a100:2",
-        "42_1|PENDING|Resources||gres:gpu:2",
-        "43|TIMEOUT|TimeLimit|n2|N/A",
-        "44|CANCELLED|None||N/A",
+        job_line("42_0", "RUNNING", nodes="n1", gres="gres:gpu:a100:2", restarts=2),
+        job_line("42_1", "PENDING", "Resources", gres="gres:gpu:2", restarts=1),
+        job_line("43", "TIMEOUT", "TimeLimit", nodes="n2"),
+        job_line("44", "CANCELLED"),
     ]
     slurm.answer("squeue", "\n".join(lines))
     slurm.answer("sacct", "45|OUT_OF_MEMORY|n3\n")
@@ -305,7 +307,17 @@ def test_one_question_reports_all_jobs(root: Path, slurm: SlurmClients) -> None:
     assert reports["42_0"].place == "n1, 2 GPUs" and "free nodes" in reports["42_1"].reason
     assert reports["43"].reason.startswith("out of time") and reports["44"].cancelled
     assert "out of memory" in reports["45"].reason and "does not know" in reports["46"].reason
-    assert len(slurm.calls("squeue")) == 1
+    assert [reports[job].restarts for job in ("42_0", "42_1", "43", "45")] == [2, 1, 0, 0]
+    (call,) = slurm.calls("squeue")
+    assert f"-O {','.join(f'{name}:{width}' for name, width in JOB_FIELDS.items())} " in call
+
+
+def test_engine_without_jobs_is_asked_for_an_answer_alone(root: Path, slurm: SlurmClients) -> None:
+    get_engine(root, CLUSTER).ping()
+    assert len(slurm.calls("sinfo")) == 1 and not slurm.calls("squeue")
+    slurm.answer("sinfo", "", 1, "slurm_load_partitions: Unable to contact slurm controller (connect failure)")
+    with pytest.raises(EngineError, match="its controller does not answer"):
+        get_engine(root, CLUSTER).ping()
 
 
 def test_job_that_the_controller_has_forgotten_is_unknown(root: Path, slurm: SlurmClients) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -59,6 +60,18 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setenv(JOB_ENDS, ends)
 
     return choose
+
+
+def test_signal_that_also_ends_the_trainer_at_once_is_noted(root: Path, toy: Callable[..., TrainConfig]) -> None:
+    """Slurm signals every process of a job; without the note, the run does not go on when its job is restarted."""
+    folder = create_run(root, toy())
+    trainer = subprocess.Popen([sys.executable, "-c", ""])
+    trainer.wait()
+    trainer_parent._wait(trainer, folder, [signal.SIGTERM], 0, EngineJob("7"))
+    assert read_stop(folder) == SIGNALLED
+    write_stop(folder)  # a person was first
+    trainer_parent._wait(trainer, folder, [signal.SIGTERM], 0, EngineJob("7"))
+    assert read_stop(folder) == ""
 
 
 @pytest.mark.slow

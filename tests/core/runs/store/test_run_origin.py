@@ -473,6 +473,16 @@ def test_run_whose_job_is_not_started_again_stays_stopped_and_is_asked_about_no_
     assert open_runs(root, CLUSTER) == [] and listed_state(folder).state == "stopped"
 
 
+def test_run_whose_job_was_cancelled_says_so_when_its_engine_does(root: Path) -> None:
+    folder, why = stopped_by_a_signal(root), "its job was cancelled in Slurm; resume it"
+    answer(root, JobReport("ended", why, cancelled=True))
+    assert listed_state(folder).message == reconciled_state(folder).message == why
+    write_reconciled_state(folder)  # as with the answer; later ones say nothing of the job
+    answer(root, None, count=2)
+    assert read_state(folder).message == why
+    assert reconciled_state(folder).state == "stopped"
+
+
 def test_run_that_was_signalled_long_ago_is_not_asked_about(root: Path) -> None:
     folder = stopped_by_a_signal(root, time.time() - 3600.0)
     assert open_runs(root, CLUSTER) == [folder], "by the clock of its host, which may be wrong"
