@@ -303,7 +303,7 @@ def test_run_that_could_not_save_before_it_was_cancelled_says_so(
     cluster.client("scancel", record_of(root, run_id).job)
     monkeypatch.setattr(heartbeat, "OLD_S", 4.0)
     crashed = wait_for_written_crash(root, run_id)
-    assert "its job was cancelled in Slurm" in crashed.message or "cancelled" in crashed.message
+    assert "cancelled" in crashed.message, "as Slurm says, or its parent where that lived a moment longer"
     assert crashed.epoch > 0 and (root / run_id / files.LAST).is_file()
 
 

@@ -41,9 +41,9 @@ SlurmdTimeout=10
 KillWait=5
 MinJobAge=300
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
-NodeName=DEFAULT NodeAddr=127.0.0.1 CPUs=4 Gres=gpu:2
-NodeName=n1 Port={first}
-NodeName=n2 Port={last} Feature=big
+NodeName=DEFAULT CPUs=4 Gres=gpu:2
+NodeName=n1 NodeAddr=127.0.0.1 Port={first}
+NodeName=n2 NodeAddr=127.0.0.1 Port={last} Feature=big
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 PartitionName=ci Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1
