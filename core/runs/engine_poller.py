@@ -213,7 +213,7 @@ def last_answer(root: Path, engine: Engine, open_runs: bool = False) -> tuple[bo
     sentence about it. Of an engine with open runs a failure counts until it has answered again."""
     answer = read_answer(root, engine.name)
     if not answer.count:
-        return None, "not asked yet"
+        return None, "no answer yet"
     age_s = answer_age_s(root, engine.name)
     is_recent = age_s <= SILENT_S
     if answer.error and (is_recent or open_runs):

@@ -205,7 +205,7 @@ def test_page_says_whether_an_engine_without_runs_answers(root: Path) -> None:
     (root / "engines.toml").write_text(SETTINGS)
     app = open_page("runs")
     assert "No runs yet" in texts(app) and app.expander[0].label.endswith(" nothing runs or waits")
-    assert "Nothing runs or waits; not asked yet" in texts(app) and engine_poller._is_shown(root)
+    assert "Nothing runs or waits; no answer yet" in texts(app) and engine_poller._is_shown(root)
     answer(root, None)
     shown = texts(open_page("runs"))
     assert "Nothing runs or waits; asked 0 s ago" in shown and "answers" in shown

@@ -354,8 +354,8 @@ def _reported(line: str) -> tuple[str, JobReport]:
         fields.append(line[start : start + width].strip())
         start += width
     number, task, *about, restarts = fields
-    report = _report(*about)
-    return f"{number}_{task}" if task.isdigit() else number, replace(report, restarts=int(restarts or 0))
+    id, report = f"{number}_{task}" if task.isdigit() else number, _report(*about)
+    return id, replace(report, restarts=int(restarts) if restarts.isdigit() else 0)
 
 
 def _report(state: str, reason: str, nodes: str, gres: str) -> JobReport:

@@ -151,7 +151,7 @@ def test_engine_without_open_runs_is_asked_while_a_page_shows_it_and_no_longer(
     root: Path, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not engine_poller.ask(root, scheduler)
-    assert engine_poller.overview(root)[1].sentence == "nothing runs or waits; not asked yet"
+    assert engine_poller.overview(root)[1].sentence == "nothing runs or waits; no answer yet"
     engine_poller.note_shown(root)
     asked = [engine_poller.ask(root, scheduler) for _ in range(20)]  # by as many pages
     assert asked.count(True) == scheduler.pings == 1 and scheduler.asked == []
