@@ -125,8 +125,9 @@ def _line(form: str, job: dict[str, str]) -> str:
 
 def _wide_line(form: str, job: dict[str, str]) -> str:
     """A line of fields with the widths that are asked for: ``State:20,Reason:48``."""
-    runs, (number, _, task) = job["state"] == "RUNNING", job["id"].partition("_")
-    values = {"JobArrayID": number, "ArrayTaskID": task or "N/A", "State": job["state"], "tres-per-node": "gres:gpu:1"}
+    runs, task = job["state"] == "RUNNING", job["id"].partition("_")[2]
+    values = {"JobArrayID": job["id"], "ArrayTaskID": task or "N/A", "State": job["state"]}
+    values |= {"tres-per-node": "gres:gpu:1"}
     values |= {"Reason": "None" if runs else "Resources", "NodeList": "n1" if runs else "", "RestartCnt": "0"}
     asked = (field.partition(":") for field in form.split(","))
     return "".join(values[name][: int(width)].ljust(int(width)) for name, _, width in asked) + "\n"

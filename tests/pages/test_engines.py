@@ -234,7 +234,9 @@ def test_output_of_the_job_is_shown_beside_the_log(root: Path, task: int | None)
     assert "Output of job" not in texts(open_page("runs"))
     output = folder / OUTPUT
     if task is not None:  # of an array
-        write_engine(folder, replace(read_engine(folder), task=task))  # type: ignore[type-var]
+        record = read_engine(folder)
+        assert record is not None
+        write_engine(folder, replace(record, task=task))
         output = root / ANSWERS / CLUSTER / f"{folder.name}-1-{task}.out"
         output.parent.mkdir(parents=True)
     output.write_text("".join(f"line {number}\n" for number in range(90)) + "slurmstepd: error: Exceeded memory\n")

@@ -354,7 +354,9 @@ def _reported(line: str) -> tuple[str, JobReport]:
         fields.append(line[start : start + width].strip())
         start += width
     number, task, *about, restarts = fields
-    id, report = f"{number}_{task}" if task.isdigit() else number, _report(*about)
+    # 22.05 prints "7_1" for the task of an array; by its manual it would be "7".
+    id = f"{number}_{task}" if task.isdigit() and "_" not in number else number
+    report = _report(*about)
     return id, replace(report, restarts=int(restarts) if restarts.isdigit() else 0)
 
 

@@ -28,8 +28,7 @@ def job_line(
     number: str, state: str, reason: str = "None", *, nodes: str = "", gres: str = "N/A", restarts: int = 0
 ) -> str:
     """What ``squeue`` prints about a job (``7``, ``7_1``) where it is asked for its state."""
-    job, _, task = number.partition("_")
-    fields = (job, task or "N/A", state, reason, nodes, gres, str(restarts))
+    fields = (number, number.partition("_")[2] or "N/A", state, reason, nodes, gres, str(restarts))
     return "".join(field[:width].ljust(width) for field, width in zip(fields, JOB_FIELDS.values(), strict=True))
 
 

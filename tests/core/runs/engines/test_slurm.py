@@ -312,6 +312,13 @@ def test_one_question_reports_all_jobs(root: Path, slurm: SlurmClients) -> None:
     assert f"-O {','.join(f'{name}:{width}' for name, width in JOB_FIELDS.items())} " in call
 
 
+def test_task_of_an_array_is_recognised_in_both_forms_of_its_number(root: Path, slurm: SlurmClients) -> None:
+    full = job_line("42_1", "RUNNING", nodes="n1")
+    slurm.answer("squeue", f"{full}\n{job_line('43_1', 'RUNNING').replace('43_1', '43  ')}")
+    reports = get_engine(root, CLUSTER).status_many(["42_1", "43_1"])
+    assert {report.state for report in reports.values()} == {"running"}
+
+
 def test_engine_without_jobs_is_asked_for_an_answer_alone(root: Path, slurm: SlurmClients) -> None:
     get_engine(root, CLUSTER).ping()
     assert len(slurm.calls("sinfo")) == 1 and not slurm.calls("squeue")
