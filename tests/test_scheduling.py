@@ -60,7 +60,12 @@ def files_of_processes(files: list[str], processes: int) -> list[list[str]]:
 
 
 COMPUTING = [f"tests/core/test_{n}.py" for n in range(8)]
-WAITING = ["tests/cluster/test_slurm.py", "tests/cluster/test_ray.py", "tests/database/test_postgres.py"]
+WAITING = [
+    "tests/browser/test_cluster_loop.py",
+    "tests/cluster/test_slurm.py",
+    "tests/cluster/test_ray.py",
+    "tests/database/test_postgres.py",
+]
 
 
 def test_one_of_three_processes_takes_the_files_that_wait() -> None:

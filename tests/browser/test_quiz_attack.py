@@ -3,7 +3,7 @@
 Questions are played in a real browser, two games at a time, and everything received for each (URLs, headers, sizes,
 order, times, websocket messages, page source) goes to a classifier. It learns from the first half of the questions and
 guesses the second half. Leaks planted into the same recording show that the classifier finds one. The short form plays
-40 questions, the long form 200.
+40 questions, the long form 120.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def recorder(quiz_run: QuizRun, quiz_server: Server, shared_browser: SharedBrows
         context.close()
 
 
-@pytest.fixture(scope="module", params=[40, pytest.param(200, marks=pytest.mark.long(25))])
+@pytest.fixture(scope="module", params=[40, pytest.param(120, marks=pytest.mark.long(25))])
 def recording(recorder: Recorder, request: pytest.FixtureRequest) -> Recording:
     questions = recorder.record(request.param)
     half = len(questions) // 2
@@ -166,7 +166,7 @@ def test_attack_detects_an_added_leak(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("recording", [200], indirect=True)
+@pytest.mark.parametrize("recording", [120], indirect=True)
 def test_attack_detects_compressed_sizes(recording: Recording) -> None:
     """Sizes differ on average only, which takes many questions to find."""
     assert classifier_p_value(with_leak(recording, of_volumes(compressed))) < SIGNIFICANT

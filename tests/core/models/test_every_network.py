@@ -336,11 +336,13 @@ def test_one_sub_volume_is_overfitted(name: str) -> None:
     network = build(narrow(name), in_channels=1)
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=150)
-    for _ in range(150):
+    for step in range(1, 151):
         optimizer.zero_grad()
         F.cross_entropy(logits_of(network(x)), target).backward()
         optimizer.step()
         schedule.step()
+        if step % 5:
+            continue
         with torch.no_grad():
             prediction = network.eval()(x).argmax(dim=1)
         network.train()
