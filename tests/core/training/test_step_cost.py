@@ -192,12 +192,12 @@ def has_bf16() -> bool:
 
 @pytest.mark.long
 def test_estimate_grows_with_every_option_that_takes_memory() -> None:
-    given: dict[str, Any] = dict(channels=(8, 16), sub_volume=(32, 32, 32), precision="bf16", optimizer="sgd")
+    given: dict[str, Any] = dict(channels=(8, 16, 32), sub_volume=(32, 32, 32), precision="bf16", optimizer="sgd")
     base = estimated(given)
     for change in (
         dict(batch_size=2),
         dict(sub_volume=(32, 32, 40)),
-        dict(channels=(16, 16)),
+        dict(channels=(16, 16, 32)),
         dict(precision="fp32"),
         dict(convolutions=(3,)),
         dict(optimizer="adamw"),
