@@ -14,8 +14,8 @@ MIN_PROCESSES = 3
 class WaitingFilesApart(LoadFileScheduling):
     """As ``--dist loadfile``, but of three or more processes one takes the files of :data:`WAITING` first.
 
-    Such tests need little of a processor and a lot of time: they run beside those that compute, at no other's cost. When
-    none of them is left, that process helps with the others, first with those of :data:`BROWSER`.
+    Such tests need little of a processor and a lot of time: they run beside those that compute, at no other's cost.
+    When none of them is left, that process helps with the others, first with those of :data:`BROWSER`.
     """
 
     _waiting: WorkerController | None = None  # the process that takes them
