@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -39,6 +40,7 @@ SETTINGS = (
 # Fixtures of the session that train: a test that uses one is slow.
 TRAINING_FIXTURES = {"ball_run", "quiz_run"}
 LONG_S = 10.0  # what a test that is marked long takes unless the marker says it
+LONG_TEXT = "mark.long"  # in every file with tests that are marked long: `make test-long` imports no others
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 BROWSER_FILES = (
@@ -134,11 +136,26 @@ def chromium_path() -> str:
     return str(found)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files without a long test where only those run: each test process would import all of them."""
+    if config.option.markexpr == "long" and collection_path.match("test_*.py") and not may_be_long(collection_path):
+        return True
+    return None
+
+
+@functools.cache
+def may_be_long(path: Path) -> bool:
+    """Whether a test file may have tests that are marked long."""
+    return LONG_TEXT in path.read_text("utf-8")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark the tests that need a training as slow; of the selected tests, files that take long come first, so that the
     test processes end at about the same time."""
     for item in items:
+        if item.get_closest_marker("long") is not None and not may_be_long(item.path):
+            raise pytest.UsageError(f"{item.nodeid} is marked long: expected {LONG_TEXT} in its own file, found none")
         if TRAINING_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
     yield  # tests are selected by their markers

@@ -30,10 +30,14 @@ def used_clone(tmp_path: Path) -> Path:
     """A copy of the checkout as after `make app`, a visit of the Review page and a training run."""
     if not (project_root() / ".git").exists() or shutil.which("git") is None:
         pytest.skip("needs a git checkout: this copy has no .git folder, or git is not installed")
-    clone = tmp_path / "clone"
-    for name in tracked_files():
+    clone, names = tmp_path / "clone", tracked_files()
+    for name in names:
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(project_root() / name, clone / name)
+    for folder in {Path(name).parent for name in names if name.endswith(".py")}:
+        compiled = project_root() / folder / "__pycache__"  # valid in the copy: it has the times of its sources
+        if compiled.is_dir():
+            shutil.copytree(compiled, clone / folder / "__pycache__", ignore=shutil.ignore_patterns("*.pyc.*"))
     ensure_subject(clone / "data" / "demo", "subject-1")
     shutil.copytree(clone / "tests" / "fixtures" / "version_0_1", clone / "checkpoints", dirs_exist_ok=True)
     (clone / "checkpoints" / ".cache" / "doctor").mkdir(parents=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -10,26 +12,54 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import Server
 from tests.support.accessibility import findings, focused
 from tests.support.run_folders import make_run
-from tests.support.viewers import COMPLETE, wait_until_ready
+from tests.support.viewers import COMPLETE, settle, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FOOTER = "For research and teaching, not a medical device."
 
 
-@pytest.mark.long(30)
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (800, "dark")])
-def test_axe_finds_nothing_on_pages_with_content(
-    quiz_server: Server, server: Server, browser: Browser, width: int, scheme: str
-) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class Form:
+    """How a page is looked at: width of the window in pixels, and theme."""
+
+    width: int
+    scheme: Literal["light", "dark"]
+
+
+FORMS = (Form(1440, "light"), Form(800, "dark"))
+
+
+def show(page: Page, form: Form) -> None:
+    """Give the page a width and a theme, and wait until it has them."""
+    page.set_viewport_size({"width": form.width, "height": 900})
+    page.emulate_media(color_scheme=form.scheme)
+    page.wait_for_function(
+        """([width, dark]) => {
+            const colour = getComputedStyle(document.querySelector("[data-testid=stApp]")).backgroundColor;
+            const levels = colour.match(/[0-9.]+/g).slice(0, 3).map(Number);
+            return innerWidth === width && Math.max(...levels) < 128 === dark;
+        }""",
+        arg=[form.width, form.scheme == "dark"],
+    )
+    settle(page)
+
+
+@pytest.mark.long(40)
+def test_axe_finds_nothing_on_pages_with_content(quiz_server: Server, server: Server, browser: Browser) -> None:
+    """Each page wide in the light theme and narrow in the dark one; it is loaded as the page before was left."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
     context.set_default_timeout(60_000)
     page = context.new_page()
     found: dict[str, list[str]] = {}
     missing: list[str] = []
     page.on("response", lambda r: missing.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+    forms = [FORMS[0], FORMS[1]]
 
     def check(state: str) -> None:
-        found.update({state: problems} if (problems := findings(page)) else {})
+        for form in forms:
+            show(page, form)
+            found.update({f"{state}, {form.scheme}": problems} if (problems := findings(page)) else {})
+        forms.reverse()
 
     def open_page(path: str) -> None:
         page.goto(f"{quiz_server.url}/{path}")
@@ -89,10 +119,9 @@ def test_focus_is_visible_and_the_first_pane_is_near(quiz_server: Server, server
         assert len(stops) <= 10, (url, [stop["name"] for stop in stops])
         invisible = [s for s in stops if s["outline"] in ("", "0px") and s["shadow"] == "none"]
         assert invisible == []
-        page.goto(url)
-        wait_until_ready(page)
-        page.keyboard.press("Tab")
-        assert focused(page)["name"] == "Skip to the image"
+        assert stops[0]["name"] == "Skip to the image"
+        page.get_by_text("Skip to the image", exact=True).focus()
+        assert focused(page)["tag"] == "BUTTON"
         page.keyboard.press("Enter")
         assert focused(page)["tag"] == "CANVAS"
     page.goto(f"{quiz_server.url}/quiz")

@@ -44,7 +44,7 @@ def test_pictures_are_at_the_top_and_settings_are_words(server: Server, page: Pa
     expect(page.get_by_role("img", name="Middle axial slice")).to_be_visible()
 
 
-@pytest.mark.long
+@pytest.mark.long(25)
 @pytest.mark.slow
 def test_augmentation_is_shown_while_its_settings_change(server: Server, page: Page) -> None:
     if not (server.data / "heads").exists():

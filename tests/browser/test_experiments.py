@@ -29,7 +29,7 @@ pytestmark = pytest.mark.browser
 MINUTE_MS = 60_000
 RUN_TIMEOUT_S = 600.0  # of a run of some seconds, on a busy machine
 FEW_STEPS = (
-    "epochs~6~minutes~0~samples_train~16~samples_val~2~batch_size~2~sub_volume~16,16,16~whole_every~3~folds~3~"
+    "epochs~3~minutes~0~samples_train~16~samples_val~2~batch_size~2~sub_volume~16,16,16~whole_every~3~folds~3~"
     "device~cpu~threads~1~channels~8,16~learning_rate~0.01"
 )
 SUBJECTS = 6

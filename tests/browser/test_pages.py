@@ -191,7 +191,7 @@ def complete_demo_subjects(folder: Path, count: int) -> None:
                 nib.save(nib.Nifti1Image(changed, image.affine, image.header), target)  # type: ignore[attr-defined]
 
 
-@pytest.mark.long
+@pytest.mark.long(30)
 @pytest.mark.slow
 def test_demo_data_and_data_doctor_show_progress(server: Server, page: Page) -> None:
     """Subject-1 and copies of it are there already."""

@@ -13,7 +13,7 @@ from tests.browser.conftest import Server
 from tests.support.file_cases import CENTRES, SHAPE, write_case
 from tests.support.viewers import open_menu, pane, settle, wait_until_ready
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long(40)]
 
 
 def test_uploaded_files_are_shown_named_and_scored(server: Server, page: Page, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,10 +58,11 @@ class StreamingServer(Server):
         super().start()
 
 
-@pytest.fixture
-def streaming_server(quiz_run: QuizRun, tmp_path: Path) -> Iterator[Server]:
-    shutil.copytree(quiz_run.root, tmp_path / "checkpoints")
-    started = StreamingServer(tmp_path, SEGMENTARIUM_DATA=str(quiz_run.data_root))
+@pytest.fixture(scope="module")
+def streaming_server(quiz_run: QuizRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("streaming-server")
+    shutil.copytree(quiz_run.root, folder / "checkpoints")
+    started = StreamingServer(folder, SEGMENTARIUM_DATA=str(quiz_run.data_root))
     yield started
     started.stop()
 
@@ -109,43 +109,6 @@ def test_large_volume_shows_progress_then_slices_as_they_are_looked_at(
     wait_until_ready(page)
     assert pane(page, "axial", "truth").slice == at
     assert shown == {row: coloured_pixels(pane(page, "axial", row)) for row in shown}
-
-
-@pytest.mark.long
-def test_kept_epochs_and_surfaces_of_a_large_volume(
-    streaming_server: Server, quiz_run: QuizRun, webgl_page: Page
-) -> None:
-    folder = streaming_server.checkpoints / quiz_run.run
-    keep_epochs(folder)
-    subject = next(iter(read_metadata(folder / "best.safetensors").split["val"]))
-    options = [f"--data={quiz_run.data}", f"--checkpoints={streaming_server.checkpoints}"]
-    assert main(["review", "epochs", quiz_run.run, subject, *options]) == 0
-    page = webgl_page
-    page.goto(f"{streaming_server.url}/review?model={quiz_run.run}&case={subject}")
-    wait_for_slices(page)
-    page.locator("canvas.pane").first.focus()
-    page.keyboard.press(".")  # the last one, which is shown at first: that of the prediction
-    shown, prediction = pane(page, "axial", "epoch"), pane(page, "axial", "prediction")
-    page.keyboard.press("x")  # the crosshair is coloured
-    wait_for_slices(page)
-    assert coloured_pixels(shown) == coloured_pixels(prediction) > 100
-    for name in ("epoch 3", "epoch 1"):
-        page.keyboard.press(",")
-        expect(shown.canvas).to_have_attribute("aria-label", re.compile(name))
-    wait_for_slices(page)
-    assert coloured_pixels(shown) == 0, "the first network says nothing"
-    expect(page.locator(".readout")).to_contain_text("epoch 1background")
-    page.keyboard.press("3")
-    surfaces = page.locator(".surfaces")
-    expect(surfaces).to_have_attribute("data-state", "done", timeout=MADE_MS)
-    page.locator("canvas.surface").focus()
-    page.keyboard.press("5")  # from above, where the axial slice is seen
-    page.keyboard.press("c")
-    settle(page)
-    without = grey_pixels(page)
-    page.keyboard.press("i")
-    settle(page)
-    assert grey_pixels(page) > without + 1000, "the slice of the image"
 
 
 @pytest.mark.long
@@ -263,3 +226,40 @@ def test_image_that_cannot_be_read_says_why(streaming_server: Server, page: Page
     page.unroute("**/api/streams/*")
     page.get_by_role("button", name="Try again").click()
     wait_for_slices(page)
+
+
+@pytest.mark.long
+def test_kept_epochs_and_surfaces_of_a_large_volume(
+    streaming_server: Server, quiz_run: QuizRun, webgl_page: Page
+) -> None:
+    folder = streaming_server.checkpoints / quiz_run.run
+    keep_epochs(folder)  # the tests above know of none
+    subject = next(iter(read_metadata(folder / "best.safetensors").split["val"]))
+    options = [f"--data={quiz_run.data}", f"--checkpoints={streaming_server.checkpoints}"]
+    assert main(["review", "epochs", quiz_run.run, subject, *options]) == 0
+    page = webgl_page
+    page.goto(f"{streaming_server.url}/review?model={quiz_run.run}&case={subject}")
+    wait_for_slices(page)
+    page.locator("canvas.pane").first.focus()
+    page.keyboard.press(".")  # the last one, which is shown at first: that of the prediction
+    shown, prediction = pane(page, "axial", "epoch"), pane(page, "axial", "prediction")
+    page.keyboard.press("x")  # the crosshair is coloured
+    wait_for_slices(page)
+    assert coloured_pixels(shown) == coloured_pixels(prediction) > 100
+    for name in ("epoch 3", "epoch 1"):
+        page.keyboard.press(",")
+        expect(shown.canvas).to_have_attribute("aria-label", re.compile(name))
+    wait_for_slices(page)
+    assert coloured_pixels(shown) == 0, "the first network says nothing"
+    expect(page.locator(".readout")).to_contain_text("epoch 1background")
+    page.keyboard.press("3")
+    surfaces = page.locator(".surfaces")
+    expect(surfaces).to_have_attribute("data-state", "done", timeout=MADE_MS)
+    page.locator("canvas.surface").focus()
+    page.keyboard.press("5")  # from above, where the axial slice is seen
+    page.keyboard.press("c")
+    settle(page)
+    without = grey_pixels(page)
+    page.keyboard.press("i")
+    settle(page)
+    assert grey_pixels(page) > without + 1000, "the slice of the image"

@@ -93,6 +93,7 @@ def boxes(page: Page) -> Locator:
     return page.get_by_role("group", name="A row for each modality").get_by_role("checkbox")
 
 
+@pytest.mark.long
 def test_modalities_are_rows_with_windows_of_their_own_switched_by_keys(server: Server, page: Page) -> None:
     open_case(server, page)
     alone = row(page, "image")

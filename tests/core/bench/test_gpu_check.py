@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -111,17 +112,19 @@ def test_outcomes_are_known_at_once_and_survive_a_device_that_is_lost(monkeypatc
     assert report.passed and "resume" in report.text()
 
 
-# A Python in which only torch and what it needs are installed: all other packages are out of reach, in every process.
+# What torch needs. A Python in which only that is installed: all other packages are out of reach, in every process.
+BARE_PACKAGES = {
+    "torch", "torchgen", "functorch", "numpy", "sympy", "mpmath", "jinja2", "markupsafe", "networkx", "fsspec",
+    "filelock", "typing_extensions", "setuptools", "pkg_resources", "triton", "core",
+}  # fmt: skip
 BARE = """
-import importlib.abc, importlib.metadata, importlib.util, sys
-ALLOWED = {"torch", "torchgen", "functorch", "numpy", "sympy", "mpmath", "jinja2", "markupsafe", "networkx", "fsspec",
-    "filelock", "typing_extensions", "setuptools", "pkg_resources", "triton", "core"}
-BLOCKED = {*importlib.metadata.packages_distributions()} - ALLOWED
+import importlib.abc, importlib.util, sys
+BLOCKED = set({blocked!r})
 
 class Wall(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in BLOCKED:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Wall())
 find_spec = importlib.util.find_spec
@@ -131,20 +134,39 @@ importlib.util.find_spec = lambda name, package=None: (
 """
 
 
-@pytest.mark.long(60)
+ALL_CHECKS = """
+import json, sys
+from core.bench.gpu_checks import run_check
+print(json.dumps({name: run_check(name, "cpu") for name in sys.argv[1:]}))
+"""
+
+
+@pytest.mark.long(40)
 def test_bare_machine_with_torch_alone_checks_and_measures(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(BARE)
+    """Every check in one process, and the command, whose processes are those of other checks too, with one."""
+    blocked = sorted({*packages_distributions()} - BARE_PACKAGES)
+    assert {"nibabel", "streamlit", "safetensors"} <= {*blocked}
+    (tmp_path / "sitecustomize.py").write_text(BARE.format(blocked=blocked))
     paths = os.pathsep.join([str(tmp_path), str(project_root())])
-    done = subprocess.run(
-        [sys.executable, "-m", "core", "bench", "gpu-check", "--device", "cpu", "--json"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False, timeout=480,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+
+    def run(*arguments: str) -> CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False,
+            timeout=480,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done
+
+    checks = json.loads(run("-c", ALL_CHECKS, *ON_CPU).stdout)
+    assert {name for name in ON_CPU if checks[name]["status"] == "passed"} == {*ON_CPU} - {"resume"}, checks
+    commanded = run("-m", "core", "bench", "gpu-check", "--device", "cpu", "--checks", "resume,non-finite", "--json")
+    found = json.loads(commanded.stdout)
     results = {result["name"]: result for result in found["results"]}
-    assert results["resume"]["status"] == "skipped" and "package safetensors" in results["resume"]["sentence"]
-    assert {name for name in ON_CPU if results[name]["status"] == "passed"} == {*ON_CPU} - {"resume"}
-    assert found["table"]["rows"][0]["name"] == "ours" and "passed" in done.stderr, "outcomes as they come"
+    for outcome in (checks["resume"], results["resume"]):
+        assert outcome["status"] == "skipped" and "package safetensors" in outcome["sentence"]
+    assert results["non-finite"]["status"] == "passed"
+    assert found["table"]["rows"][0]["name"] == "ours" and "passed" in commanded.stderr, "outcomes as they come"
 
 
 def test_memory_of_the_machine_is_read_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:

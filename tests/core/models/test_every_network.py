@@ -53,7 +53,7 @@ def costly(name: str) -> bool:
 def marks(name: str) -> pytest.MarkDecorator | tuple[()]:
     """Swin UNETR, 62 million parameters without a narrow form, belongs to the long form."""
     if name == "swin_unetr":
-        return pytest.mark.long
+        return pytest.mark.long(3)
     return pytest.mark.slow if costly(name) else ()
 
 
@@ -103,7 +103,7 @@ def widths(network: nn.Module) -> dict[str, torch.Size]:
 
 
 @every_network
-@pytest.mark.parametrize("size", [16, pytest.param(32, marks=pytest.mark.long)])
+@pytest.mark.parametrize("size", [16, pytest.param(32, marks=pytest.mark.long(1))])
 def test_forward_and_backward_are_finite(name: str, size: int) -> None:
     options: dict[str, Any] = {"deep_supervision": True} if "deep_supervision" in MODELS[name].options else {}
     network = build(dataclasses.replace(narrow(name), **options))
@@ -134,7 +134,7 @@ def test_default_network_is_built_without_values_and_again_from_its_configuratio
     assert again.config == network.config and widths(again) == widths(network)
 
 
-@pytest.mark.long
+@pytest.mark.long(1)
 @every_network
 def test_default_network_is_trained_at_32_on_tensors_without_values(name: str) -> None:
     """Reading a value of a fake tensor raises."""
@@ -323,7 +323,7 @@ def test_image_of_another_shape_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in SHORT_OVERFIT else pytest.param(name, marks=pytest.mark.long)
+        name if name in SHORT_OVERFIT else pytest.param(name, marks=pytest.mark.long(2))
         for name in MODELS
         if name != "swin_unetr"
     ],
@@ -336,11 +336,13 @@ def test_one_sub_volume_is_overfitted(name: str) -> None:
     network = build(narrow(name), in_channels=1)
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=150)
-    for _ in range(150):
+    for step in range(1, 151):
         optimizer.zero_grad()
         F.cross_entropy(logits_of(network(x)), target).backward()
         optimizer.step()
         schedule.step()
+        if step % 5:
+            continue
         with torch.no_grad():
             prediction = network.eval()(x).argmax(dim=1)
         network.train()

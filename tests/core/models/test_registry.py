@@ -43,7 +43,7 @@ def test_article_preset_builds_the_article_network() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [name if name == "fast" else pytest.param(name, marks=pytest.mark.long) for name in PRESETS]
+    "name", [name if name == "fast" else pytest.param(name, marks=pytest.mark.long(1)) for name in PRESETS]
 )
 @pytest.mark.parametrize("model", [name for name, entry in MODELS.items() if not entry.packages])
 def test_every_preset_works_with_every_architecture(name: str, model: str) -> None:

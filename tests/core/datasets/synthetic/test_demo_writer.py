@@ -181,19 +181,9 @@ def test_folds_differ_between_subjects_of_equal_size(atlas: Atlas, monkeypatch: 
 
 
 @pytest.mark.long
-@pytest.mark.slow
-def test_subject_depends_only_on_seed_and_number(made_by_workers: Path, atlas: Atlas, tmp_path: Path) -> None:
-    write_subject(tmp_path, SEED, 2, atlas)
-    again = contents(tmp_path)
-    assert len(again) == 3
-    assert again == {name: data for name, data in contents(made_by_workers).items() if name.startswith("subject-2-")}
-    first, second = (volume(made_by_workers, s, "label") for s in SUBJECTS)
-    assert (first != second).mean() > 0.01
-
-
-@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="kills processes the POSIX way")
 def test_killed_generation_is_completed_with_the_same_bytes(tmp_path: Path, made_by_workers: Path) -> None:
+    """The second subject, alone in this process: it depends on nothing but the seed and its number."""
     folder = tmp_path / "demo"
     options = ["--subjects", "2", "--seed", str(SEED), "--workers", "1"]
     process = subprocess.Popen(
@@ -214,6 +204,8 @@ def test_killed_generation_is_completed_with_the_same_bytes(tmp_path: Path, made
     ensure_demo(folder, 2, SEED, progress=lambda *step: steps.append(step), workers=1)
     assert steps == [(1, 2), (2, 2)]
     assert contents(folder) == contents(made_by_workers)
+    first, second = (volume(folder, subject, "label") for subject in SUBJECTS)
+    assert (first != second).mean() > 0.01
 
 
 @pytest.mark.long
