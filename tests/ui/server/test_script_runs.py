@@ -129,6 +129,21 @@ def test_run_that_computes_holds_the_next_page_up_for_a_moment_only(session: Ses
         left._script_thread.join(60)
 
 
+def test_run_that_ends_changes_no_widget_while_the_next_one_calls_callbacks(session: Session) -> None:
+    left, asked = (session.runner(OrderedScriptRunner, "", "") for _ in range(2))
+    for runner in (left, asked):
+        runner.start()
+        assert runner._script_thread is not None
+        runner._script_thread.join(60)
+    ending = threading.Thread(target=left._session_state.on_script_finished, args=(frozenset(),))
+    with asked._session_state.query_params():  # holds the lock as callbacks do
+        ending.start()
+        ending.join(0.3)
+        assert ending.is_alive()
+    ending.join(60)
+    assert not ending.is_alive()
+
+
 def test_sessions_of_the_app_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app_session, "ScriptRunner", ScriptRunner)
     run_in_order()
