@@ -54,7 +54,7 @@ def follow_classes(content: Mapping[str, Any], before: Classes, after: Classes) 
         return FollowedClasses(changes)
     now = {name: set(_values(after[name])) for name in foreground(after, ignore)}
     order = dict(zip(regions, _listed(content.get(ORDER)), strict=False))
-    kept: dict[str, list[str]] = {}
+    of_region: dict[str, list[str]] = {}
     painted: list[str] = []
     lost: list[str] = []
     for region, names in regions.items():
@@ -63,9 +63,11 @@ def follow_classes(content: Mapping[str, Any], before: Classes, after: Classes) 
         if not classes or any(not now[name] <= values for name in classes):
             lost.append(region)
             continue
-        renamed = classes[0] if [region] == list(names) and len(classes) == 1 and classes[0] not in kept else region
-        kept[renamed] = classes
+        of_region[region] = classes
         painted += [name for name in classes if now[name] & values_of.get(order.get(region, ""), set())][:1]
+    new_names = {r: c[0] if [r] == list(regions[r]) and len(c) == 1 else r for r, c in of_region.items()}
+    are_different = len(set(new_names.values())) == len(new_names)  # else a region would take the place of another one
+    kept = {new if are_different else region: of_region[region] for region, new in new_names.items()}
     changes[REGIONS] = kept or None
     changes[ORDER] = painted if kept and len(painted) == len(kept) else None
     return FollowedClasses(changes, tuple(lost))

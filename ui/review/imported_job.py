@@ -74,6 +74,6 @@ class ImportedScoring:
         members = [] if regions is None else [[r.name, r.classes] for r in regions.regions]
         classes = [self.metadata.label_space.to_json(), names.names, names.in_mean, members, self.metadata.modalities]
         cases = {id: subject_hash(self.dataset, id) for id in self.files}
-        of_data = [str(self.dataset.path), self.dataset.labels.to_json(), self.dataset.labels_follow_images, cases]
+        of_data = [str(self.dataset.path), self.dataset.labels.to_json(), cases]
         text = json.dumps([VERSION, str(self.checkpoint), self.source, classes, of_data])
         return cache_root() / "imported-scores" / hashes.files_hash(text, list(self.files.values()))

@@ -10,6 +10,7 @@ import streamlit as st
 
 from core.datasets import Dataset
 from core.errors import VolumeError
+from core.evaluation.surface_file import VERSION
 from core.runs.predictions import Prediction
 from ui.review.surfaces_job import stamp_of
 from ui.shared import formatting, hashes, jobs
@@ -52,7 +53,7 @@ class SurfaceExport:
         jobs.start(folder, ["review", "surfaces", option, "--progress", f"--checkpoints={runs_root()}", "--", *case])
 
     def observe(self) -> Job:
-        """The state of the job; "none" again once reference or prediction are others."""
+        """The state of the job; "none" again once reference, prediction or classes are others."""
         folder = self._folder
         return jobs.observe(folder, (folder / self._name).is_file())
 
@@ -79,7 +80,7 @@ class SurfaceExport:
     @property
     def _folder(self) -> Path:
         stamp = stamp_of(self.dataset, self.prediction)
-        parts = (self.checkpoint, self.dataset.path, self.prediction.subject, stamp, self.ending)
+        parts = (VERSION, self.checkpoint, self.dataset.path, self.prediction.subject, stamp, self.ending)
         return cache_root() / "surface-export" / hashes.short_hash("\0".join(map(str, parts)))
 
 

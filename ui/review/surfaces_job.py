@@ -46,7 +46,7 @@ def surface_urls(
     if prediction is None:
         return None
     regions = [[r.name, r.classes] for r in metadata.regions.regions] if metadata.regions is not None else []
-    labels = [dataset.labels.to_json(), metadata.label_space.to_json(), regions]
+    labels = [metadata.label_space.to_json(), regions]
     case = CaseOfSurfaces(checkpoint, dataset, prediction, stamp_of(dataset, prediction), json.dumps(labels))
     urls = [
         volumes.publish_on_request(f"{part}\n{case.name}", make, stop=case.stop)
@@ -64,8 +64,8 @@ class CaseOfSurfaces:
     checkpoint : Path. The model.
     dataset : Dataset. The data set of the case.
     prediction : Prediction. Its kept prediction.
-    stamp : str. Changes with the files of reference and prediction.
-    labels : str. Changes with the classes and regions.
+    stamp : str. Changes with the files of reference and prediction, and with the classes of the data set.
+    labels : str. Changes with the classes and regions of the model.
     """
 
     checkpoint: Path
@@ -143,5 +143,6 @@ class CaseOfSurfaces:
 
 
 def stamp_of(dataset: Dataset, prediction: Prediction) -> str:
-    """Text that changes with the files of reference and prediction of a case."""
-    return f"{subject_hash(dataset, prediction.subject)} {hashes.files_hash('', [prediction.file])}"
+    """Text that changes with the files of reference and prediction of a case, and with the classes of the data set."""
+    files = subject_hash(dataset, prediction.subject)
+    return f"{files} {hashes.files_hash(json.dumps(dataset.labels.to_json()), [prediction.file])}"

@@ -248,7 +248,7 @@ def encode_prediction(file: Path, labels: LabelSpace, grid: Grid) -> bytes:
 
 
 def subject_hash(dataset: Dataset, subject: str) -> str:
-    """A hash that changes with the modalities, channels and files of a subject."""
+    """A hash that changes with the modalities, channels and files of a subject, and with how they are read."""
     record = dataset.subject(subject)
     refs = [record.images[m] for m in dataset.modalities if m in record.images]
     prefix = json.dumps([dataset.modalities, [ref.channel for ref in refs], dataset.nan_is_zero])
@@ -256,6 +256,8 @@ def subject_hash(dataset: Dataset, subject: str) -> str:
         prefix += json.dumps(sorted(dataset.value_map.items()))
     if dataset.segments:
         prefix += json.dumps([sorted(dataset.segments.items()), dataset.later_mask_wins])
+    if dataset.labels_follow_images:
+        prefix += "labels follow images"
     prefix += dataset.recipe.digest
     labels = [*record.masks] or ([record.label] if record.label else [])
     return files_hash(prefix, [*(ref.path for ref in refs), *labels])

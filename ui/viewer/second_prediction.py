@@ -63,7 +63,7 @@ def with_second(
     """
     merged = sorted(dataset.value_map.items())
     classes = [second.labels.to_json(), labels.names, merged]
-    key = [VERSION, files_hash("", [second.file]), *classes, dataset.labels_follow_images]
+    key = [VERSION, files_hash("", [second.file]), *classes]
     files = subject_hash(dataset, subject)
     name = f"second\n{files}\n{json.dumps(key)}"
     large = StreamedSubject.of(dataset, subject, files) if scene.streamed else None

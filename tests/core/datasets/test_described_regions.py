@@ -37,6 +37,17 @@ def test_regions_follow_a_renamed_class_and_one_that_is_that_class_is_renamed_wi
     }
 
 
+@pytest.mark.parametrize("after", [{"mass": 1, "oedema": 2}, {"mass": 1, "core": 2}], ids=["one", "a chain"])
+def test_a_region_is_not_renamed_to_the_name_of_another_one(after: dict[str, Any]) -> None:
+    regions = {"core": ["core"], "oedema": ["oedema"], "mass": ["core", "oedema"]}
+    found = follow_classes({"regions": regions}, {"core": 1, "oedema": 2}, after)
+    of_core, of_oedema = list(after)
+    expected = {"core": [of_core], "oedema": [of_oedema], "mass": [of_core, of_oedema]}
+    assert found.changes["regions"] == expected and found.lost == ()
+    with pytest.raises(DatasetError, match="rename the region"):
+        check_regions(expected, [], after)
+
+
 def test_a_region_that_is_not_made_of_whole_classes_is_lost() -> None:
     found = follow_classes(KITS, CLASSES, {"kidney": 1, "mass": [2, 3]})
     assert found.changes["regions"] == {"kidney and masses": ["kidney", "mass"], "masses": ["mass"]}

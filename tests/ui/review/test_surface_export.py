@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.datasets import open_dataset
 from core.errors import VolumeError
+from core.labels import LabelSpace
 from core.runs.predictions import Prediction
 from tests.support.background_jobs import wait_for_job
 from tests.support.balls import write_balls
@@ -45,6 +47,16 @@ def test_an_archive_is_made_once_and_again_for_another_segmentation(export: Surf
     assert export.observe().state == "none"
     with pytest.raises(VolumeError, match="make them again"):
         export.content()
+
+
+def test_an_archive_of_other_classes_or_of_labels_that_are_read_otherwise_is_made_again(export: SurfaceExport) -> None:
+    """The same files: the reference is another one, and its names and colours in the archive are."""
+    export.start()
+    assert wait_for_job(export.observe).state == "done"
+    dataset, labels = export.dataset, export.dataset.labels
+    renamed = LabelSpace(tuple(replace(c, name=f"{c.name} 2") if c.raw else c for c in labels.classes), labels.ignore)
+    for other in (replace(dataset, labels=renamed), replace(dataset, labels_follow_images=True)):
+        assert replace(export, dataset=other).observe().state == "none"
 
 
 def test_a_failure_gives_its_reason_until_it_is_made(export: SurfaceExport, tmp_path: Path) -> None:
