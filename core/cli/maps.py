@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,9 @@ from core.cli.kept_predictions import KeptModel, add_kept_model, open_kept_model
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.compute.allocator import set_freed_memory_retention
 from core.errors import ConfigError
-from core.formatting import format_count
+from core.formatting import format_count, format_list
 from core.inference.stage_maps import STRONGEST, StageRequest
+from core.inference.stage_pass import check_stage
 from core.runs.kept_maps import LEVELS, has_logits, kinds_of, map_file, read_kept_maps
 from core.runs.kept_stage_maps import read_kept_stage, stage_map_file, suffices
 from core.runs.map_maker import make_maps, make_stage_maps
@@ -73,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
         chosen = [model.prediction(id) for id in dict.fromkeys(args.subject)]
     else:
         chosen = [one for one in model.predictions.values() if not one.stale and not maker.suffice(one)]
+        _warn_of_the_others(model)
+    if not chosen:
+        maker.check()
     report = {}
     with show_progress("subjects", args.progress, PARTS_PER_STEP) as progress:
         for number, prediction in enumerate(chosen):
@@ -93,6 +98,16 @@ def _check_options(args: argparse.Namespace) -> None:
         raise ConfigError("--channel: expected --stage beside it, whose channel it is")
     if args.stage is not None and args.logits:
         raise ConfigError("--stage: expected it without --logits, which are made by another pass; give one of them")
+
+
+def _warn_of_the_others(model: KeptModel) -> None:
+    """Say that there are no segmentations of which maps could be made, or that some are outdated."""
+    stale = [id for id, one in model.predictions.items() if one.stale]
+    if not model.predictions:
+        print(f"warning: no segmentation is kept yet; make some: {model.evaluate} --keep", file=sys.stderr)
+    elif stale:
+        outdated = f"the segmentation of {format_list(stale)} is outdated"
+        print(f"warning: no maps, as {outdated}; make it again: {model.evaluate} --keep", file=sys.stderr)
 
 
 def _refuse_ensemble(args: argparse.Namespace) -> None:
@@ -123,6 +138,9 @@ class _MapMaker:
     logits: bool
     what = "maps"
 
+    def check(self) -> None:
+        """Every network has such maps."""
+
     def suffice(self, prediction: Prediction) -> bool:
         """Whether there are such maps of a prediction."""
         maps = read_kept_maps(prediction.file, prediction.made_at)
@@ -146,6 +164,10 @@ class _StageMaker:
     model: KeptModel
     request: StageRequest
     what = "feature maps"
+
+    def check(self) -> None:
+        """Refuse a stage or a channel that the network does not have; making maps does so too."""
+        check_stage(self.model.checkpoint, self.request)
 
     def suffice(self, prediction: Prediction) -> bool:
         """Whether there are such maps of a prediction."""

@@ -18,12 +18,13 @@ from core.datasets.label_match import LabelMatch, coarse_image
 from core.datasets.layouts.base import Dataset, Subject
 from core.datasets.leak_findings import judge_leaks
 from core.datasets.leaks import Fingerprint, find_leaks
-from core.datasets.loading import WRONG_VALUE_REMEDY, SubjectHeaders, read_label_values, read_subject_headers
+from core.datasets.loading import SubjectHeaders, read_subject_headers
 from core.datasets.measures import judge_orientations, judge_outliers, measure
 from core.datasets.options import DataOptions
 from core.datasets.registry import DEFAULT_OPTIONS, open_dataset
 from core.datasets.repairs import with_repairs
 from core.datasets.subject_facts import SubjectFacts
+from core.datasets.subject_labels import WRONG_VALUE_REMEDY, read_label_values
 from core.datasets.thumbnails import render_thumbnail, thumbnail_name, write_thumbnail
 from core.errors import DatasetError, UserError
 from core.formatting import format_number, format_size

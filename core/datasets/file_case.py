@@ -14,8 +14,9 @@ import numpy as np
 
 from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.datasets.layouts.files import image_stem
-from core.datasets.loading import read_label_values, read_subject_headers
+from core.datasets.loading import read_subject_headers
 from core.datasets.segmentation_values import SegmentationValues
+from core.datasets.subject_labels import read_label_values
 from core.errors import DatasetError, VolumeError
 from core.formatting import format_list
 from core.imaging.dicom_folders import index_folder

@@ -8,7 +8,8 @@ from dataclasses import replace
 from core.datasets.findings import NOT_TRAINED_ON, Finding
 from core.datasets.layouts.base import Dataset, Subject
 from core.datasets.layouts.recipe import Repair, RepairKind
-from core.datasets.loading import read_label_values, read_subject_headers
+from core.datasets.loading import read_subject_headers
+from core.datasets.subject_labels import read_label_values
 from core.errors import UserError
 from core.imaging.volume import NAN_FIX
 

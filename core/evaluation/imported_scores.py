@@ -12,13 +12,12 @@ import numpy as np
 
 from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import Dataset
-from core.datasets.loading import class_mapping, read_label_values, read_subject_headers
+from core.datasets.loading import class_mapping, load_label
 from core.datasets.other_segmentation import read_other_segmentation
 from core.errors import DatasetError, UserError
 from core.evaluation.file_comparison import doubts
 from core.evaluation.metrics import ScoredNames, SubjectScore, score_subject
 from core.formatting import format_count, format_list
-from core.imaging.geometry import Geometry
 from core.labels import IGNORE_INDEX
 from core.types import TextProgressCallback
 
@@ -117,7 +116,9 @@ def score_file(
         that has a class in the reference has the ignore label in the file.
     """
     labels = metadata.label_space
-    reference, geometry = _read_reference(dataset, metadata, subject)
+    reference, geometry = load_label(dataset, subject, metadata.modalities)
+    if reference is None:
+        raise DatasetError(f"{subject}: expected a label map to compare with, found none")
     read = read_other_segmentation(dataset, subject, file, dataset.labels)
     to_model = class_mapping(dataset.labels.names, labels.names)
     truth, prediction = to_model[reference], to_model[read.index]
@@ -138,17 +139,3 @@ def score_file(
     warnings += doubts(truth, prediction, labels.names, geometry)
     score = score_subject(truth, prediction, geometry.axes_mm, labels.names, metadata.regions, in_mean)
     return score, tuple(warnings)
-
-
-def _read_reference(dataset: Dataset, metadata: CheckpointMetadata, subject_id: str) -> tuple[np.ndarray, Geometry]:
-    """Class indices of the label map of a case in the classes of its data set, and the canonical geometry of its
-    image, whose voxels are not read."""
-    subject = dataset.subject(subject_id)
-    if subject.label is None:
-        raise DatasetError(f"{subject_id}: expected a label map to compare with, found none")
-    files = read_subject_headers(dataset, subject, metadata.modalities)
-    try:
-        index = dataset.to_index(read_label_values(dataset, subject, files.geometries[subject.label]).data[0])
-    except DatasetError as error:
-        raise DatasetError(f"{subject.label}: {error}") from None
-    return index, files.geometry

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.checkpointing.checkpoint import build_network, code_errors
+from core.checkpointing.metadata import read_metadata
 from core.compute.device import free_bytes
 from core.compute.precision import autocast
 from core.errors import ConfigError, DeviceError
@@ -87,6 +90,33 @@ def compute_stage_maps(
     i, j, k = (mm * factor for mm, factor in zip(spacing_mm, reader.factors(options.tile, middle), strict=True))
     by_channel = dict(zip(chosen, on_grid[1:], strict=True))
     return StageMaps(request.stage, len(middle), (i, j, k), on_grid[0], by_channel)
+
+
+def check_stage(checkpoint: Path, request: StageRequest) -> None:
+    """Refuse a stage or a channel that a network does not have, by one pass of a small empty image; its weights are not
+    read.
+
+    Parameters
+    ----------
+    checkpoint : Path. Checkpoint file of one network.
+    request : StageRequest. Stage and channels.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a checkpoint, or its network cannot be built.
+    ConfigError
+        If the network has no such stage or channel.
+    """
+    metadata = read_metadata(checkpoint)
+    with code_errors(checkpoint, metadata):
+        model = build_network(metadata).eval()
+    module = _stage_module(model, request.stage)
+    if request.channels:
+        with torch.no_grad(), code_errors(checkpoint, metadata):
+            image = torch.zeros(1, model.in_channels, *(2 * n for n in model.divisor))
+            output = _StageReader(model, module, model).output(image)
+        _chosen_channels(output[0], replace(request, strongest=False))
 
 
 def centred_start(image: Tensor, size: Size3) -> VoxelIndex:

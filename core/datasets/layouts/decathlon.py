@@ -6,6 +6,7 @@ Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 20
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,11 @@ def _test_subjects(file: Path, listed: Any, modalities: tuple[str, ...], subject
     """Subjects without label maps: images of the list under 'test' that exist, and all of ``imagesTs``."""
     entries = [e.get("image") if isinstance(e, Mapping) else e for e in (listed if isinstance(listed, list) else [])]
     texts = [e for e in entries if isinstance(e, str) and e.strip() and "\0" not in e]
-    files = [path for path in (resolve_listed(file.parent, text) for text in texts) if path.is_file()]
-    folder = file.parent / TEST_FOLDER
+    named = (Path(os.path.normpath(resolve_listed(file.parent, text))) for text in texts)
+    files = [path for path in named if os.path.isfile(path)]  # also of a name that is too long
+    folder = Path(os.path.normpath(file.parent / TEST_FOLDER))
     files += [folder / name for name in unlisted_images(folder, [path for path in files if path.parent == folder])]
-    trained = {ref.path for subject in subjects for ref in subject.images.values()}
+    trained = {Path(os.path.normpath(ref.path)) for subject in subjects for ref in subject.images.values()}
     files = [f for f in dict.fromkeys(files) if f not in trained and not f.name.startswith(".")]
     refs = [{m: ImageRef(path, channel) for channel, m in enumerate(modalities)} for path in files]
     images = dict(zip(subject_ids(file.parent, files), refs, strict=True))

@@ -115,7 +115,7 @@ class Group:
             name, created_at, settings = str(data["name"]) or id, float(data["created_at"]), data.get("settings")
             origin = Origin.from_json(data.get("origin") or {})
             return cls(id, name, str(data["kind"]), config, members, created_at, dict(settings or {}), origin)
-        except (KeyError, TypeError, ValueError, ConfigError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise RunError(f"expected a group of runs, got: {error}") from error
 
 

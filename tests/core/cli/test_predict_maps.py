@@ -132,3 +132,29 @@ def test_feature_maps_that_cannot_be_made_are_refused(
     save_ensemble(ensemble, [member for network in networks for member in read_members(network)])
     assert main(["maps", str(ensemble), str(ball_run.data), f"--checkpoints={tmp_path}", *options]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--stage", "botleneck"], "stage: expected one of encoder-0, bottleneck"),
+        (["--stage", "logits"], "logits have maps of their own (--logits)"),
+        (["--stage", "bottleneck", "--channel", "16"], "channel: bottleneck has 16 channels, 0 to 15, got 16"),
+        (["--stage", "bottleneck", "--channel", "-1"], "channel: bottleneck has 16 channels, 0 to 15, got -1"),
+    ],
+)
+def test_a_stage_or_channel_that_a_network_does_not_have_is_refused_where_no_segmentation_is_kept(
+    ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["maps", str(ball_run.checkpoint), str(ball_run.data), f"--checkpoints={tmp_path}", *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_maps_of_a_data_set_without_kept_segmentations_say_how_to_make_some(
+    ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(ball_run.checkpoint), str(ball_run.data)]
+    assert main(["maps", *arguments, f"--checkpoints={tmp_path}", "--stage", "bottleneck", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert loads_strict(printed.out) == {"subjects": {}}
+    assert f"make some: python -m core evaluate {' '.join(arguments)} --keep" in printed.err

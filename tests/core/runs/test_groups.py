@@ -109,7 +109,12 @@ def test_runs_without_a_group_are_in_none(tmp_path: Path, config: TrainConfig) -
     assert read_groups(tmp_path) == groups.list_groups(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 1}', '{"version": 99, "members": []}'])
+WITH_ORIGIN = (
+    '{"version": 2, "name": "sweep", "kind": "sweep", "config": {}, "members": [], "created_at": 0, "origin": "host"}'
+)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 1}', '{"version": 99, "members": []}', WITH_ORIGIN])
 def test_damaged_group_leaves_its_runs_usable(tmp_path: Path, config: TrainConfig, content: str) -> None:
     group = groups.submit_folds(tmp_path, config)
     file = tmp_path / "groups" / group.id / "group.json"

@@ -228,5 +228,11 @@ def test_labelled_folders_that_are_not_listed_are_named(tmp_path: Path) -> None:
 
 
 def test_a_training_image_that_is_listed_for_prediction_too_is_trained_on(tmp_path: Path) -> None:
-    dataset = open_dataset(make_decathlon(tmp_path, test=["./imagesTr/case_001.nii.gz"]))
+    test = ["./imagesTr/case_001.nii.gz", "./labelsTr/../imagesTr/case_002.nii.gz"]
+    dataset = open_dataset(make_decathlon(tmp_path, test=test))
     assert dataset.ids == dataset.labelled_ids == ("case_001", "case_002", "case_003")
+
+
+def test_a_name_for_prediction_that_no_file_can_have_is_as_one_that_is_absent(tmp_path: Path) -> None:
+    dataset = open_dataset(make_decathlon(tmp_path, test=["./imagesTs/" + "x" * 300 + ".nii.gz", "\ud800.nii.gz"]))
+    assert dataset.ids == ("case_001", "case_002", "case_003")
