@@ -171,7 +171,7 @@ class LabelSpace:
         position = np.searchsorted(values, raw).clip(max=len(values) - 1)
         unknown = values[position] != raw
         if unknown.any():
-            examples = ", ".join(f"{v:g}" for v in np.unique(raw[unknown])[:5])
+            examples = ", ".join(map(_number, np.unique(raw[unknown])[:5]))
             count = format_count(int(unknown.sum()), "voxel")
             raise DatasetError(f"expected only the label values {values.tolist()}, found also {examples} in {count}")
         return indices[position]
@@ -200,7 +200,8 @@ class LabelSpace:
         unknown = [n for n in names if n not in self.names[1:]]
         if unknown:
             left_out = f" ({self.ignore.name} is left out, not a class)" if self.ignore else ""
-            raise DatasetError(f"expected classes out of {list(self.names[1:])}{left_out}, got {unknown}")
+            known = ", ".join(self.names[1:])
+            raise DatasetError(f"classes: expected some of {known}{left_out}; got {', '.join(map(str, unknown))}")
         return LabelSpace((self.classes[0], *(c for c in self.foreground if c.name in names)), self.ignore)
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -336,3 +337,9 @@ def _look_up(raw: np.ndarray, values: np.ndarray, indices: np.ndarray) -> np.nda
             return None
         found[start : start + TABLE_CHUNK] = table[offset]
     return found.reshape(raw.shape)
+
+
+def _number(value: Any) -> str:
+    """A value as text; whole numbers with all of their digits."""
+    is_whole = abs(value) < 2**53 and value == int(value)
+    return str(int(value)) if is_whole else f"{value:g}"

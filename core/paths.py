@@ -32,7 +32,7 @@ def data_root(chosen: str | None = None) -> Path:
 
 def settings_root() -> Path:
     """Folder of the settings of data sets: ``SEGMENTARIUM_SETTINGS``, or ``settings/`` in :func:`checkpoints_root`."""
-    return _absolute(os.environ.get("SEGMENTARIUM_SETTINGS") or str(checkpoints_root() / "settings"))
+    return absolute_path(os.environ.get("SEGMENTARIUM_SETTINGS") or str(checkpoints_root() / "settings"))
 
 
 def demo_folder() -> Path:
@@ -52,13 +52,14 @@ def demo_example_folder() -> Path:
 
 def dataset_folder(data: str) -> Path:
     """Folder for the argument DATA of the command line."""
-    return demo_folder() if data == DEMO else _absolute(data)
+    return demo_folder() if data == DEMO else absolute_path(data)
+
+
+def absolute_path(text: str | Path) -> Path:
+    """An absolute path of one that a person stated, with ``~`` expanded as in a shell; ``~name`` of an unknown user
+    stays unchanged."""
+    return Path(os.path.expanduser(text)).absolute()
 
 
 def _folder(chosen: str | None, variable: str, default: str) -> Path:
-    return _absolute(chosen or os.environ.get(variable) or str(project_root() / default))
-
-
-def _absolute(text: str) -> Path:
-    """An absolute path, with ``~`` expanded as in a shell; ``~name`` of an unknown user stays unchanged."""
-    return Path(os.path.expanduser(text)).absolute()
+    return absolute_path(chosen or os.environ.get(variable) or str(project_root() / default))

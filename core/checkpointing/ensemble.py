@@ -103,7 +103,7 @@ def save_ensemble(path: Path, members: Sequence[Member]) -> CheckpointMetadata:
         differently; an earlier file is intact.
     """
     metadata = combine(members)
-    if any(path.exists() and os.path.samefile(path, member.path) for member in members):
+    if any(os.path.exists(path) and os.path.samefile(path, member.path) for member in members):
         raise CheckpointError(f"{path}: expected another file to write to than a member's")
     expected = [_expected_tensors(member.path, member.metadata) for member in members]
     order = [

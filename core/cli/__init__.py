@@ -1,8 +1,8 @@
 """The command line: one module per command, each with ``add_arguments(parser)`` and ``run(args) -> int``.
 
-A :class:`~core.errors.UserError` becomes one line on standard error and exit status 1; argparse's usage errors exit
-with status 2; Ctrl-C with 130. Of the commands :func:`main` imports only the one in use, so ``--help`` and
-``submit`` start fast; :func:`build_parser` imports all of them.
+A :class:`~core.errors.UserError`, and an error of the system that names a file, become one line on standard error and
+exit status 1; argparse's usage errors exit with status 2; Ctrl-C with 130. Of the commands :func:`main` imports only
+the one in use, so ``--help`` and ``submit`` start fast; :func:`build_parser` imports all of them.
 """
 
 from __future__ import annotations
@@ -62,6 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}; check the path, and whether you may use it", file=sys.stderr)
         return 1
 
 

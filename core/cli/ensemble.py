@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def _named_file(folder: Path, name: str | None) -> Path:
             number += 1
         name = f"ensemble-{number}"
     path = folder / f"{name}{SUFFIX}"
-    if path.exists():
+    if os.path.lexists(path):
         raise CheckpointError(f"--name: expected a new name, {path} exists; choose another one, or delete the file")
     return path
 

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """
     source = find_model(checkpoints_root(args.checkpoints), args.run)
     check_output_file(args.out, (".safetensors",), CheckpointError)
-    if args.out.exists() and os.path.samefile(args.out, source):
+    if os.path.exists(args.out) and os.path.samefile(args.out, source):
         raise CheckpointError(f"{args.out}: expected another file to write to than the checkpoint itself")
     if is_ensemble(read_metadata(source)):
         metadata, parameters = share_ensemble(source, args.out)

@@ -87,10 +87,10 @@ def open_kept_model(args: argparse.Namespace, model: str | None = None) -> KeptM
     UserError
         If there is no such model or data set, or the text names several models.
     """
-    root, text = checkpoints_root(args.checkpoints), model or args.run
+    root, text = checkpoints_root(args.checkpoints), args.run if model is None else model
     checkpoint = find_model(root, text)
     metadata = read_metadata(checkpoint)
     folder = dataset_folder(args.data)
     dataset = open_dataset(folder, args.layout, model_data_options(args, metadata, folder))
-    evaluate = f"python -m core evaluate {text} {args.data}"
+    evaluate = f"python -m core {shlex.join(['evaluate', text, args.data])}"
     return KeptModel(root, checkpoint, metadata, dataset, read_predictions(root, checkpoint, dataset.path), evaluate)

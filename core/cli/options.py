@@ -15,7 +15,7 @@ from core.config import TrainConfig, field_specs, section_titles
 from core.fields import FieldSpec
 from core.models import MODELS, name_own_network
 from core.models.own_networks import is_file_reference
-from core.paths import checkpoints_root
+from core.paths import absolute_path, checkpoints_root
 from core.presets import AUTO, DEFAULT_PRESET, PRESET_HELP, PRESET_NAMES, PRESETS, preset
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     if is_file_reference(values.get("model", "")):
         values["model"] = name_own_network(values["model"])
     if values.get("layout", "").lower().endswith(".toml"):  # a run is trained in another working directory
-        values["layout"] = str(Path(values["layout"]).expanduser().absolute())
+        values["layout"] = str(absolute_path(values["layout"]))
     if "epochs" in values and "minutes" not in values:
         values["minutes"] = 0.0
     config = base.with_values({"path": args.data, **values})

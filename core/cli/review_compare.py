@@ -11,7 +11,7 @@ from core.cli.arguments import add_data, add_progress
 from core.cli.kept_predictions import KeptModel, add_data_reading, open_kept_model
 from core.cli.output import align_columns, number_cell
 from core.cli.segmentation_source import RATER, SOURCE_HELP, is_source, open_source, score_source
-from core.errors import RunError
+from core.errors import ConfigError, RunError
 from core.evaluation.case_measures import MEASURES
 from core.evaluation.metrics import SubjectScore
 from core.evaluation.paired_comparison import (
@@ -114,6 +114,8 @@ def _open_sides(args: argparse.Namespace) -> tuple[_Side, _Side]:
         files = {id: file for id, file in source.matched.files.items() if id in first.scores}
         source = replace(source, matched=replace(source.matched, files=files))
         return first, _Side(source.name, score_source(model, source, args.progress).scores)
+    if other.checkpoint == model.checkpoint:
+        raise ConfigError(f"B: expected another model than A, got {model.checkpoint} twice; name another one")
     sides = _of_model(model), _of_model(other)
     if model.name == other.name:
         first, second = (

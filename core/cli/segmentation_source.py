@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from core.datasets.segmentation_files import MatchedFiles, match_files, rater_fi
 from core.errors import ConfigError, DatasetError
 from core.evaluation.imported_scores import ImportedScores, score_files
 from core.formatting import format_count, format_list
+from core.paths import absolute_path
 
 RATER = "rater:"  # before the name of a rater
 SOURCE_HELP = (
@@ -38,7 +40,7 @@ class Source:
 
 def is_source(text: str) -> bool:
     """Whether an argument that is no model names segmentations: a rater, or a folder."""
-    return text.startswith(RATER) or Path(text).is_dir()
+    return text.startswith(RATER) or (bool(text.strip()) and os.path.isdir(absolute_path(text)))
 
 
 def open_source(dataset: Dataset, text: str, cases: Sequence[str] = ()) -> Source:
@@ -57,11 +59,13 @@ def open_source(dataset: Dataset, text: str, cases: Sequence[str] = ()) -> Sourc
     """
     for id in cases:
         dataset.subject(id)  # an unknown one is reported as such
-    path = Path(text)
+    if not text.strip():
+        raise ConfigError("expected rater:NAME, a folder of segmentations, or the file of a case; got nothing")
+    path = absolute_path(text)
     if text.startswith(RATER):
         name = text.removeprefix(RATER)
         matched = MatchedFiles(rater_files(dataset, name))
-    elif path.is_file():
+    elif os.path.isfile(path):
         if len(cases) != 1:
             raise ConfigError(f"{path}: expected the case of this file, got {len(cases) or 'none'}: --case ID")
         name, matched = path.name, MatchedFiles({cases[0]: path})

@@ -16,6 +16,7 @@ from core.datasets.layouts.proposal import NAME, Proposal, propose
 from core.datasets.layouts.set_description import KEYS_OF_KNOWN_SETS_ONLY, parse_description, read_description
 from core.datasets.saved_descriptions import saved_description
 from core.errors import DatasetError
+from core.paths import absolute_path
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def starting_point(name: str) -> dict[str, Any]:
         If there is none.
     """
     if name.lower().endswith(".toml"):
-        return dict(read_description(Path(name).expanduser()).content)
+        return dict(read_description(absolute_path(name)).content)
     base, _, variant = name.partition("/")
     if base not in known_sets():
         raise DatasetError(f"from: expected one of {', '.join(known_sets())}, or a TOML file; got {name!r}")

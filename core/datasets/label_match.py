@@ -182,8 +182,8 @@ class _Subject:
         middles = tuple(
             slice(s // 2, s // 2 + (n // s - 1) * s + 1, s) for s, n in zip(strides, label.shape, strict=True)
         )
-        steps = (max(float(np.abs(np.diff(image, axis=0)).mean()), 1e-30) for image in images)
-        return cls(id, np.stack(images), *_faces(label[middles]), tuple(steps))
+        steps = tuple(max(_mean_difference(image), 1e-30) for image in images)
+        return cls(id, np.stack(images), *_faces(label[middles]), steps)
 
     def log_agreement_with(self, other: _Subject) -> float:
         """Logarithm of the agreement of this label map with the images of another subject, the mean over modalities;
@@ -208,6 +208,12 @@ class _Subject:
             # A typical step is added so that ratios of small steps, in flat parts of an image, do not vary much.
             logs.append(np.log((at + typical) / ((before + after) / 2 + typical)))
         return float(np.mean(logs))
+
+
+def _mean_difference(image: np.ndarray) -> float:
+    """Mean absolute difference of neighbours along the first axis; 0 where there are none."""
+    differences = np.abs(np.diff(image, axis=0))
+    return float(differences.mean()) if differences.size else 0.0
 
 
 ALIGNMENTS = ("corner", "centre", "scaled")

@@ -19,6 +19,7 @@ from core.datasets.layouts.set_description import read_description
 from core.datasets.saved_descriptions import SAVED, description_file, saved_description
 from core.errors import DatasetError
 from core.formatting import format_count, format_list
+from core.paths import absolute_path
 
 # Layouts in code, in the order of recognition: the first that recognises a folder opens it.
 CODED: dict[str, CodedLayout] = {layout.name: layout for layout in (IsegLayout(), NnunetLayout(), DecathlonLayout())}
@@ -56,7 +57,7 @@ def named_layout(name: str, folder: Path) -> Layout:
         If there is none, or the file is no description.
     """
     if name.lower().endswith(".toml"):
-        return DescribedLayout(read_description(Path(name).expanduser()))
+        return DescribedLayout(read_description(absolute_path(name)))
     if name == SAVED:
         saved = saved_description(folder)
         if saved is None:

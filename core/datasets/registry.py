@@ -6,6 +6,7 @@ A new layout is an entry of :mod:`core.datasets.layouts.known_sets`, or a module
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,12 +124,13 @@ def _existing_folder(path: str | Path) -> Path:
     if not str(path).strip():
         raise DatasetError("data: expected the folder of a data set, got nothing; name one, or 'demo'")
     try:
-        folder = Path(path).expanduser()
+        folder = Path(os.path.expanduser(path))
         if folder.is_dir():
             return folder
         exists = folder.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DatasetError(f"{path}: cannot be opened: {error}; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{path}: cannot be opened: {reason}; check the path") from None
     if exists:
         raise DatasetError(f"{folder}: expected a folder, got a file; name the folder that holds the data set")
     raise DatasetError(f"{folder}: expected a folder, found nothing there; check the path")

@@ -42,7 +42,7 @@ def segmentations_below(folder: Path) -> list[Path]:
     DatasetError
         If the folder cannot be listed, or holds too many files.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DatasetError(f"{folder}: expected a folder of segmentation files, found none")
     found: list[Path] = []
     for here, folders, names in os.walk(folder, followlinks=True):

@@ -309,7 +309,7 @@ def _write_nifti(
     :func:`write_label`."""
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         raise VolumeError(f"{path}: expected a name ending in .nii or .nii.gz to write to; got {path.name!r}")
-    if like is not None and path.exists() and os.path.samefile(path, like):
+    if like is not None and os.path.exists(path) and os.path.samefile(path, like):
         raise VolumeError(f"{path}: expected another file to write to than the image itself")
     stored = volume.stored if isinstance(volume, Volume) else volume
     array = from_canonical(values, stored)

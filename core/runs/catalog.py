@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from core.config import TrainConfig
 from core.errors import RunError
 from core.files import StampedCache, may_be_present
 from core.formatting import format_list
-from core.paths import DEMO_MODEL, demo_model_path
+from core.paths import DEMO_MODEL, absolute_path, demo_model_path
 from core.runs.store import folder as files
 from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
 from core.runs.store.reconciliation import listed_state, reconciled_state
@@ -146,9 +147,9 @@ def find_checkpoint(root: Path, text: str) -> Path:
     RunError
         If there is no such file or run, or the run has no checkpoint yet.
     """
-    path = Path(text).expanduser()
-    if path.is_file():
-        return path.absolute()
+    path = absolute_path(text)
+    if os.path.isfile(path):  # also of a name that is too long
+        return path
     if text == DEMO_MODEL and demo_model_path().is_file():
         return demo_model_path()
     try:

@@ -14,7 +14,7 @@ from core.errors import ConfigError, RunError
 from core.losses import check_loss
 from core.models import architecture, check_indicator, check_packages
 from core.models.own_networks import KEPT
-from core.paths import DEMO, dataset_folder
+from core.paths import DEMO, absolute_path, dataset_folder
 from core.processes import module_command, run_limited
 from core.runs.catalog import find_checkpoint, get_run, update_index
 from core.runs.engines import local
@@ -131,7 +131,7 @@ def _queue_again(folder: Path, engine: str, data: str, force: bool) -> None:
         config = files.read_config(folder)
         chosen.check_config(config)
         if data:
-            config = config.with_values({"path": DEMO if data == DEMO else os.path.abspath(Path(data).expanduser())})
+            config = config.with_values({"path": DEMO if data == DEMO else os.path.abspath(absolute_path(data))})
         if not force and files.has_training_state(folder):
             _check_recorded_data(folder, config)
             check_recorded_code(folder, config)
@@ -226,7 +226,7 @@ def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
     if not config.data.path:
         raise ConfigError("DATA: expected the folder of a data set, or 'demo', got nothing")
     if config.data.path != DEMO:
-        values["path"] = os.path.abspath(Path(config.data.path).expanduser())
+        values["path"] = os.path.abspath(absolute_path(config.data.path))
         _check_data(config, Path(values["path"]))
     return config.with_values(values)
 

@@ -83,6 +83,7 @@ def test_unknown_raw_values_are_named_and_counted() -> None:
         "found also inf in 1 voxel": np.array([np.inf, 10.0]),
         "found also 1, 2, 3, 4, 5 in 8 voxels": np.arange(9),
         r"found also 1e\+30 in 1 voxel": np.array([1e30, 0]),
+        "found also 2147483647 in 1 voxel": np.array([2**31 - 1, 0]),
     }
     for message, raw in cases.items():
         with pytest.raises(DatasetError, match=rf"only the label values \[0, 10, 150, 250\], {message}"):
@@ -124,9 +125,7 @@ def test_subset_keeps_the_background_and_the_order() -> None:
     assert part.classes[2] == ISEG.classes[3]
     assert ISEG.subset(ISEG.names[1:]) == ISEG
     for names in (["GM", "skull"], ["background"]):
-        with pytest.raises(
-            DatasetError, match=rf"expected classes out of \['CSF', 'GM', 'WM'\], got \['{names[-1]}'\]"
-        ):
+        with pytest.raises(DatasetError, match=f"classes: expected some of CSF, GM, WM; got {names[-1]}"):
             ISEG.subset(names)
     with pytest.raises(DatasetError, match="2 to 255 classes, background first; got 1"):
         ISEG.subset([])
@@ -267,7 +266,7 @@ def test_ignore_label_survives_json_and_subsets() -> None:
     assert data[-1] == {"name": "ignore", "colour": IGNORE_COLOUR, "raw": 255, "ignore": True}
     assert LabelSpace.from_json(data) == labels
     assert labels.subset(["b"]).ignore == labels.ignore
-    with pytest.raises(DatasetError, match=r"\(ignore is left out, not a class\), got \['ignore'\]"):
+    with pytest.raises(DatasetError, match=r"\(ignore is left out, not a class\); got ignore"):
         labels.subset(["ignore"])
     with pytest.raises(DatasetError, match="at most one ignore label"):
         LabelSpace.from_json([*data, {**data[-1], "name": "other", "raw": 9}])

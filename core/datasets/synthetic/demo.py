@@ -39,7 +39,7 @@ from core.errors import DatasetError
 from core.files import atomic_write
 from core.formatting import format_bytes
 from core.labels import TISSUE_COLOURS
-from core.paths import DEMO, dataset_folder
+from core.paths import DEMO, absolute_path, dataset_folder
 from core.types import ProgressCallback, Size3, SpacingMm
 
 __all__ = [
@@ -147,7 +147,7 @@ def make_demo(
         If a parameter is out of range, the folder holds other files (demo data of another seed included), cannot be
         written or has too little room, or a worker fails.
     """
-    folder = Path(out).expanduser().absolute()
+    folder = absolute_path(out)
     _check_numbers(subjects, seed, workers)
     marker = _claim_folder(folder, seed)
     if marker is not None and len(marker.subjects) > subjects:
@@ -181,7 +181,7 @@ def ensure_demo(
 
     Parameters and errors are those of :func:`make_demo`.
     """
-    folder = Path(path).expanduser().absolute()
+    folder = absolute_path(path)
     marker = read_marker(folder)
     if marker is None:
         return make_demo(folder, subjects, seed, progress, workers)
@@ -205,7 +205,7 @@ def ensure_first_subjects(
     -------
     Path. The folder.
     """
-    folder = Path(path).expanduser().absolute()
+    folder = absolute_path(path)
     if count >= DEFAULT_SUBJECTS or read_marker(folder) is not None:
         return ensure_demo(folder, seed=seed, progress=progress, workers=workers)
     _check_numbers(count, seed, workers)
@@ -242,7 +242,7 @@ def ensure_subject(
         As :func:`make_demo`, and if the folder is finished without this subject.
     """
     number = _subject_number(subject)
-    folder = Path(path).expanduser().absolute()
+    folder = absolute_path(path)
     _check_numbers(number, seed, None)
     marker = _claim_folder(folder, seed)
     if has_subject(folder, subject):

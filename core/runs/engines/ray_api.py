@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from core.paths import absolute_path
 from core.runs.engines.engine import EngineError, UnansweredError, UnsentError
 from core.runs.engines.settings import RaySettings
 
@@ -78,11 +79,11 @@ class RayApi:
         """
         named = self._settings.token_file
         if named:
-            return self._read_token(Path(named).expanduser(), "token_file"), named
+            return self._read_token(absolute_path(named), "token_file"), named
         if token := os.environ.get(TOKEN, "").strip():
             return self._checked(token, TOKEN), TOKEN
         if path := os.environ.get(TOKEN_PATH, ""):
-            return self._read_token(Path(path).expanduser(), TOKEN_PATH), path
+            return self._read_token(absolute_path(path), TOKEN_PATH), path
         default = Path.home() / DEFAULT_TOKEN
         return (self._read_token(default, "token"), str(default)) if default.is_file() else ("", "")
 

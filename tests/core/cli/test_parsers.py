@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from core.cli import COMMANDS, build_parser, main
+from core.cli import COMMANDS, build_parser, completion, main
 from core.cli.options import data_options_from
 from core.cli.program import program_name, with_program_name
 from core.config_data import DataConfig
@@ -114,3 +115,14 @@ def test_options_that_are_not_given_are_those_of_the_run() -> None:
     args = build_parser("segmentarium").parse_args(["evaluate", "run", "data", "--ignore", "none"])
     options = data_options_from(args, DataConfig(ignore="x", nan_is_zero=True))
     assert options == DataOptions(ignore="none", nan_is_zero=True)
+
+
+def test_an_error_of_the_system_that_names_a_file_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(args: argparse.Namespace) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/secret.nii.gz")
+
+    monkeypatch.setattr(completion, "run", fail)
+    assert main(["completion", "bash"]) == 1
+    assert capsys.readouterr().err.startswith("error: /data/secret.nii.gz: Permission denied; ")

@@ -171,12 +171,26 @@ def test_a_folder_of_files_is_compared_with_a_model(
 
 @pytest.mark.parametrize(
     ("other", "reason"),
-    [("rater:ann", "expected a data set with several raters"), ("nothing-of-this-name", "nothing-of-this-name")],
+    [
+        ("rater:ann", "expected a data set with several raters"),
+        ("nothing-of-this-name", "nothing-of-this-name"),
+        ("x" * 300, "found no file"),
+        ("", "found no file ''"),
+        ("balls", "B: expected another model than A"),
+    ],
 )
 def test_what_is_no_model_and_no_segmentations_cannot_be_compared(
     other: str, reason: str, quiz_run: QuizRun, subjects: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["review", "compare", quiz_run.run, other, str(quiz_run.data)]) == 1
+    assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("source", "reason"), [("", "got nothing"), ("x" * 300, "expected a folder of segmentation")])
+def test_what_names_no_segmentations_cannot_be_scored(
+    source: str, reason: str, quiz_run: QuizRun, subjects: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["review", "score", quiz_run.run, source, str(quiz_run.data)]) == 1
     assert reason in capsys.readouterr().err
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,16 @@ def test_other_names_of_label_maps_raise_no_alarm(tmp_path: Path, pattern: str) 
         shutil.move(folder / case["label"], folder / name)
         case["label"] = name
     assert not messages(check(list_cases(folder, cases)), NAMES)
+
+
+def test_data_of_one_voxel_is_no_number_without_meaning(tmp_path: Path) -> None:
+    folder = make_decathlon(tmp_path)
+    for name in ("imagesTr", "labelsTr"):
+        write_nifti(folder / name / "case_001.nii.gz", np.ones((1, 1, 1), np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = check(folder)
+    assert not report.ok and "in every voxel" in report.with_severity("error")[0].message
 
 
 def test_coarse_images_keep_the_mean() -> None:

@@ -189,7 +189,7 @@ def test_invalid_output_paths_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match="cannot be written"):
         write_label(tmp_path / "none" / "out.nii", values, volume)
     with pytest.raises(VolumeError, match="cannot be written"):
-        write_label(tmp_path / ("x" * 300 + ".nii"), values, volume)
+        write_label(tmp_path / ("x" * 300 + ".nii"), values, volume, path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
 
 

@@ -191,3 +191,9 @@ def test_runs_that_are_created_within_a_second_have_ids_of_their_own(
     monkeypatch.setattr(files, "new_run_id", lambda text: next(ids))
     first, second = (create_run(tmp_path, preset("quick").with_values({"path": "demo"})) for _ in range(2))
     assert first.name == "net-20260131-235959-aaaa" and second.name == "net-2"
+
+
+@pytest.mark.parametrize("text", ["x" * 300, "~nobody-of-this-name/net.safetensors", ""])
+def test_a_text_that_is_no_path_is_no_checkpoint(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RunError, match="expected a checkpoint file or a run, found no file"):
+        runs.find_checkpoint(tmp_path, text)
