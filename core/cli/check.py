@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from core.datasets.doctor import check
 from core.datasets.doctor_report import DoctorReport
 from core.datasets.layouts.recipe import REPAIRS, Recipe
 from core.datasets.recognition import layout_title
+from core.datasets.registry import open_dataset
 from core.datasets.repairs import suggested
 from core.datasets.saved_recipes import add_repairs, recipe_file, save_recipe, saved_recipe
 from core.datasets.subject_facts import SubjectFacts
@@ -79,8 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if args.forget_repairs:
         save_recipe(folder, Recipe())
     if args.rename:
-        recipe = saved_recipe(folder)
-        save_recipe(folder, replace(recipe, renamed={**recipe.renamed, **dict(map(_renaming, args.rename))}))
+        _rename(args, folder)
     try:
         report = _check(args)
         repairs = suggested(report.findings) if args.repair else []
@@ -111,6 +112,21 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> DoctorReport:
     with show_progress("subjects", args.progress) as progress:
         return check(args.data, args.layout, progress, args.thumbnails, data_options_from(args))
+
+
+def _rename(args: argparse.Namespace, folder: Path) -> None:
+    """Name classes in the recipe, unless no class has the value, or two would have one name: such a recipe could not be
+    used."""
+    given = dict(map(_renaming, args.rename))
+    labels = open_dataset(folder, args.layout, data_options_from(args)).labels
+    if unknown := [str(value) for value in given if value not in labels.raw_values]:
+        known = ", ".join(map(str, labels.raw_values))
+        raise DatasetError(f"--rename: expected label values out of {known}; got {', '.join(unknown)}")
+    names = [given.get(c.raw, c.name) for c in labels.classes]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DatasetError(f"--rename: expected another name for each class, got {twice[0]!r} for two of them")
+    recipe = saved_recipe(folder)
+    save_recipe(folder, replace(recipe, renamed={**recipe.renamed, **given}))
 
 
 def _renaming(text: str) -> tuple[int, str]:

@@ -303,7 +303,8 @@ class _Reader:
         """The class that each region is painted with; empty where it is not stated."""
         regions, order = list(self.list_table("regions")), self.text_list("regions_class_order")
         if order and len(order) != len(regions):
-            raise self._error("regions_class_order", f"a class for each of the regions {', '.join(regions)}", order)
+            of_regions = f"a class for each of the regions {', '.join(regions)}" if regions else "none without regions"
+            raise self._error("regions_class_order", of_regions, order)
         return dict(zip(regions, order, strict=False))
 
     def colours(self) -> dict[str, str]:

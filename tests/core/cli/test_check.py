@@ -115,6 +115,12 @@ def test_problems_are_mended_on_request_and_the_recipe_is_forgotten(
     assert "3 subjects" in out and "liquor" in out and "recipe: left out: subject-3" in err
     assert main(["check", str(data), "--forget-repairs"]) == 1
     capsys.readouterr()
+    for wrong, reason in (
+        ("7=liver", "expected label values out of 0, 10, 150, 250; got 7"),
+        ("10=GM", "got 'GM' for two"),
+    ):
+        assert main(["check", str(data), "--rename", wrong]) == 1
+        assert reason in capsys.readouterr().err
     assert main(["check", str(data), "--rename", "liquor"]) != 0
     assert "--rename: expected a label value and a name" in capsys.readouterr().err
 
