@@ -9,12 +9,11 @@ from pathlib import Path
 
 from core.datasets.layouts.base import Dataset, natural_key
 from core.datasets.layouts.files import image_stem, is_image_name
+from core.datasets.layouts.listing import list_folder
 from core.errors import DatasetError
 from core.formatting import format_list
 from core.imaging.image_files import DICOM_LABELS, DICOM_SUFFIXES, VOXEL_SUFFIXES, dicom_class
 
-MAX_FILES = 20_000  # of a folder
-MAX_DEPTH = 5  # levels of folders below it that are searched
 SEPARATORS = "_-. "  # what ends the id of a case at the beginning of a file name
 
 
@@ -40,20 +39,18 @@ def segmentations_below(folder: Path) -> list[Path]:
     Raises
     ------
     DatasetError
-        If the folder cannot be listed, or holds too many files.
+        If the folder, or one in it, cannot be listed, or it holds too many files.
     """
     if not os.path.isdir(folder):
         raise DatasetError(f"{folder}: expected a folder of segmentation files, found none")
-    found: list[Path] = []
-    for here, folders, names in os.walk(folder, followlinks=True):
-        depth = len(Path(here).relative_to(folder).parts)
-        folders[:] = sorted(f for f in folders if not f.startswith(".")) if depth < MAX_DEPTH else []
-        found += [Path(here) / name for name in names if _is_segmentation(Path(here), name)]
-        if len(found) > MAX_FILES:
-            raise DatasetError(
-                f"{folder}: expected at most {MAX_FILES} files, found more; choose a folder of segmentations only"
-            )
-    return sorted(found, key=lambda path: natural_key(str(path)))
+    try:
+        listing = list_folder(folder)
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be read: {error.strerror or error}; check its permissions") from error
+    if listing.warnings:
+        raise DatasetError(f"{folder}: expected a folder that can be read whole, got {listing.warnings[0]}")
+    found = [folder / file for file in listing.files]
+    return sorted((f for f in found if _is_segmentation(f)), key=lambda path: natural_key(str(path)))
 
 
 def match_files(paths: Sequence[Path], ids: Sequence[str]) -> MatchedFiles:
@@ -113,10 +110,10 @@ def _stem(path: Path) -> str:
     return path.stem if path.name.lower().endswith(DICOM_SUFFIXES) else image_stem(path.name)
 
 
-def _is_segmentation(folder: Path, name: str) -> bool:
-    lower = name.lower()
-    if name.startswith(".") or lower.endswith(VOXEL_SUFFIXES):
+def _is_segmentation(path: Path) -> bool:
+    lower = path.name.lower()
+    if lower.endswith(VOXEL_SUFFIXES):
         return False
     if lower.endswith(DICOM_SUFFIXES):
-        return dicom_class(folder / name) in DICOM_LABELS
-    return is_image_name(name)
+        return dicom_class(path) in DICOM_LABELS
+    return is_image_name(path.name)

@@ -162,9 +162,20 @@ def lock_group(root: Path, group_id: str) -> AbstractContextManager[IO[str]]:
 
 
 def read_groups(root: Path) -> list[Group]:
-    """All groups of a root, the newest first; those whose file is damaged are left out, as their runs are intact."""
+    """All groups of a root, the newest first; those whose file is damaged are left out, as their runs are intact.
+
+    Raises
+    ------
+    RunError
+        If their folder cannot be read.
+    """
     groups = []
-    for path in (root / GROUPS).glob(f"*/{GROUP}"):
+    try:
+        found = list((root / GROUPS).glob(f"*/{GROUP}"))
+    except OSError as error:
+        reason = f"{error.strerror or error}; is its file system mounted, and may this user read it?"
+        raise RunError(f"{root / GROUPS}: the groups of runs cannot be read: {reason}") from error
+    for path in found:
         try:
             groups.append(_read(path))
         except RunError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +52,32 @@ def test_a_folder_is_listed_with_one_file_for_each_image(tmp_path: Path) -> None
     assert found == ["a.nii.gz", "b.hdr", "sub/c.nrrd"]
     with pytest.raises(DatasetError, match="expected a folder of segmentation files"):
         segmentations_below(tmp_path / "gone")
+
+
+def test_a_folder_that_links_to_itself_is_listed_once(tmp_path: Path) -> None:
+    (tmp_path / "case_1.nii.gz").touch()
+    (tmp_path / "again").symlink_to(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "case_2.nii.gz").touch()
+    (tmp_path / "sub" / "up").symlink_to(tmp_path)
+    found = match_files(segmentations_below(tmp_path), ["case_1", "case_2"])
+    assert list(found.files) == ["case_1", "case_2"] and not found.ambiguous
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_and_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DatasetError, match="1 folder cannot be read, their files are left out: closed"):
+        segmentations_below(tmp_path)
 
 
 def test_a_rater_has_the_label_maps_that_are_not_the_reference(tmp_path: Path) -> None:

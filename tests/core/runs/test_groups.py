@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,15 @@ def test_damaged_group_leaves_its_runs_usable(tmp_path: Path, config: TrainConfi
     assert read_groups(tmp_path) == [] and len(runs.list_runs(tmp_path)) == 3
     with pytest.raises(RunError, match=r"group\.json"):
         read_group(tmp_path, group.id)
+
+
+def test_a_folder_of_groups_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, pattern: str) -> Iterator[Path]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    with pytest.raises(RunError, match="groups: the groups of runs cannot be read: Permission denied"):
+        read_groups(tmp_path)
 
 
 def test_state_and_progress_are_those_of_the_members(tmp_path: Path, config: TrainConfig) -> None:
