@@ -17,8 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.checkpointing.checkpoint import build_network, code_errors
-from core.checkpointing.metadata import read_metadata
 from core.compute.device import free_bytes
 from core.compute.precision import autocast
 from core.errors import ConfigError, DeviceError
@@ -27,7 +25,7 @@ from core.imaging.content import embed
 from core.imaging.resample import resample_nearest, resampled_spacing
 from core.inference.forward_pass import ForwardFunction
 from core.inference.memory_limit import InferenceMemory
-from core.inference.predictor import OUT_OF_MEMORY_ADVICE, Predictor
+from core.inference.predictor import OUT_OF_MEMORY_ADVICE, InferenceOverrides, Predictor
 from core.inference.sliding_window import foreground_box, network_pass, predict_foreground
 from core.inference.stage_maps import STRONGEST, StageMaps, StageRequest
 from core.inference.subject_image import SubjectImage
@@ -93,8 +91,7 @@ def compute_stage_maps(
 
 
 def check_stage(checkpoint: Path, request: StageRequest) -> None:
-    """Refuse a stage or a channel that a network does not have, by one pass of a small empty image; its weights are not
-    read.
+    """Refuse a stage or a channel that a network does not have; channels are counted by a pass of a small empty image.
 
     Parameters
     ----------
@@ -104,16 +101,15 @@ def check_stage(checkpoint: Path, request: StageRequest) -> None:
     Raises
     ------
     CheckpointError
-        If the file is not a checkpoint, or its network cannot be built.
+        If the file is not a checkpoint, or damaged.
     ConfigError
         If the network has no such stage or channel.
     """
-    metadata = read_metadata(checkpoint)
-    with code_errors(checkpoint, metadata):
-        model = build_network(metadata).eval()
+    predictor = Predictor(checkpoint, InferenceOverrides(device="cpu"))
+    model = predictor.model
     module = _stage_module(model, request.stage)
     if request.channels:
-        with torch.no_grad(), code_errors(checkpoint, metadata):
+        with torch.no_grad(), predictor.explained_errors():
             image = torch.zeros(1, model.in_channels, *(2 * n for n in model.divisor))
             output = _StageReader(model, module, model).output(image)
         _chosen_channels(output[0], replace(request, strongest=False))
