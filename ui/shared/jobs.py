@@ -22,6 +22,7 @@ from typing import Any
 from core import runs
 from core.compute.allocator import malloc_environment
 from core.compute.priority import JOB_NICENESS, lower_priority
+from core.errors import RunError
 from core.processes import PROJECT, module_command, module_environment
 from ui.shared.paths import runs_root
 
@@ -58,22 +59,33 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
     ----------
     folder : Path. Folder of the job; earlier contents are removed.
     arguments : sequence of str. Command-line arguments of ``python -m core``.
+
+    Raises
+    ------
+    RunError
+        If its folder cannot be written, or the process cannot be started.
     """
     with _lock:
         process = _running.get(folder)
         if process is not None and process.poll() is None:
             return
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        with (folder / STDOUT).open("wb") as out, (folder / STDERR).open("wb") as err:
-            _running[folder] = subprocess.Popen(
-                module_command("core", *arguments),
-                cwd=PROJECT,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-            )
+        try:
+            folder.mkdir(parents=True)
+            with (folder / STDOUT).open("wb") as out, (folder / STDERR).open("wb") as err:
+                _running[folder] = subprocess.Popen(
+                    module_command("core", *arguments),
+                    cwd=PROJECT,
+                    env=_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                )
+        except OSError as error:
+            raise RunError(
+                f"{folder}: a job cannot be started: {error.strerror or error}; free space there, or start the app with "
+                "SEGMENTARIUM_CHECKPOINTS set to a folder that can be written"
+            ) from error
         lower_priority(_running[folder].pid, JOB_NICENESS)
 
 

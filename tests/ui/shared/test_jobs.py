@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.compute.priority import JOB_NICENESS, MAX_NICENESS
+from core.errors import RunError
 from core.runs.store.process import process_identity
 from core.runs.store.state import read_state, write_state
 from tests.support.background_jobs import wait_for_job
@@ -26,6 +27,14 @@ def test_failed_job_has_the_last_line_of_its_output_as_message(checkpoints: Path
 
 @pytest.mark.long
 @pytest.mark.slow
+def test_a_job_that_cannot_write_its_folder_is_an_error_that_says_so(checkpoints: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "job"
+    with pytest.raises(RunError, match="a job cannot be started: Not a directory; free space there"):
+        jobs.start(folder, ["--version"])
+    assert not jobs.is_running(folder)
+
+
 def test_job_that_succeeded_never_fails_when_its_result_is_removed(checkpoints: Path, tmp_path: Path) -> None:
     folder = tmp_path / "job"
     jobs.start(folder, ["--version"])
