@@ -83,8 +83,8 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
                 )
         except OSError as error:
             raise RunError(
-                f"{folder}: a job cannot be started: {error.strerror or error}; free space there, or start the app with "
-                "SEGMENTARIUM_CHECKPOINTS set to a folder that can be written"
+                f"{folder}: a job cannot be started: {error.strerror or error}; free space there, or start the app "
+                "with SEGMENTARIUM_CHECKPOINTS set to a folder that can be written"
             ) from error
         lower_priority(_running[folder].pid, JOB_NICENESS)
 
