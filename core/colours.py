@@ -34,7 +34,7 @@ PALETTE = (
 )
 PALETTE_DISTANCE = 0.1
 
-# Of training runs: far from each other and from all colours above, readable on black and on white.
+# Of training runs: with normal vision far from each other and from all colours above; readable on black and on white.
 RUN_PALETTE = ("#c9006b", "#005ed7", "#798600", "#865ea1", "#ae6bff", "#f2515e", "#d75ebc", "#007928")
 
 GRID_STEPS = 20  # candidates per primary

@@ -6,7 +6,7 @@ at the end of its input or after two minutes without a question. The last subjec
     {"data": "folder", "subject": "case_1", "config": {...}, "spacing_mm": [1, 1, 1], "seed": 0, "versions": 4,
      "plane": "axial", "examined": ["case_1", "case_2"], "unoriented": [], "stamp": "..."}
     {"answer": {"size": [64, 64, 64], "spacing_mm": [...], "shape": [120, 140, 130], "start": [10, 3, 8],
-                "modalities": ["T1"], "classes": [{"name": "GM", "colour": "#1fa187"}], "ignored": "",
+                "modalities": ["T1"], "classes": [{"name": "GM", "colour": "#00c8a0"}], "ignored": "",
                 "versions": [{"changes": [], "pictures": ["<PNG in base64>"], "labelled": ["..."],
                               "indicator": [1]}, ...],
                 "remarks": []}}
