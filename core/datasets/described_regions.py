@@ -101,10 +101,11 @@ def parse_regions(texts: Sequence[str]) -> dict[str, list[str]] | None:
 
 def region_rows(content: Mapping[str, Any]) -> list[dict[str, str]]:
     """The regions of a description as rows of name, classes and painted class, as texts."""
-    regions, order = content.get(REGIONS) or {}, _listed(content.get(ORDER))
+    regions = content.get(REGIONS) or {}
+    painted = dict(zip(regions, _listed(content.get(ORDER)), strict=False))
     return [
-        {"name": name, "classes": ", ".join(classes), "painted": order[number] if order else ""}
-        for number, (name, classes) in enumerate(regions.items())
+        {"name": name, "classes": ", ".join(classes), "painted": painted.get(name, "")}
+        for name, classes in regions.items()
     ]
 
 
@@ -152,4 +153,4 @@ def _values(values: Any) -> tuple[Any, ...]:
 
 
 def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or [])
+    return [text for text in ([value] if isinstance(value, str) else value or []) if text.strip()]

@@ -119,6 +119,11 @@ def test_rows_that_are_no_regions_are_refused(rows: list[tuple[str, str, str]], 
         parse_region_rows([dict(zip(keys, row, strict=True)) for row in rows], {"core": 1, "oedema": 2})
 
 
+def test_an_order_that_is_blank_is_none() -> None:
+    rows = region_rows({"regions": {"a": ["x"], "b": ["y"]}, "regions_class_order": " "})
+    assert [row["painted"] for row in rows] == ["", ""]
+
+
 def test_the_ignored_class_is_in_no_region() -> None:
     check_regions({"a": ["x"]}, [], {"x": 1, "y": 2})
     with pytest.raises(DatasetError, match="got y"):
