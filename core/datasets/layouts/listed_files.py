@@ -82,8 +82,10 @@ def prediction_subjects(images: Mapping[str, dict[str, ImageRef]], others: Itera
 
 
 def layout_notes(folder: Path, subjects: Sequence[Subject]) -> list[str]:
-    """Notes on subjects for prediction, and on folders of images of which none is read."""
-    notes = []
+    """Notes on subjects for prediction, on folders of images of which none is read, and on those that cannot be."""
+    notes: list[str] = []
+    counts: dict[str, int] = {}
+    closed: list[str] = []
     predicted = [s.id for s in subjects if s.for_prediction]
     if predicted:
         count = format_count(len(predicted), "subject")
@@ -93,9 +95,15 @@ def layout_notes(folder: Path, subjects: Sequence[Subject]) -> list[str]:
         folders = sorted(
             p for p in folder.iterdir() if p.name not in read and not p.name.startswith(".") and p.is_dir()
         )
-        counts = {p.name: sum(map(is_image_name, os.listdir(p))) for p in folders}
     except OSError:
         return notes
+    for path in folders:
+        try:
+            counts[path.name] = sum(map(is_image_name, os.listdir(path)))
+        except OSError:
+            closed.append(path.name)
+    if closed:
+        notes.append(f"{format_count(len(closed), 'folder')} cannot be read: {format_list(closed, 4)}")
     unread = [f"{name} ({format_count(count, 'image file')})" for name, count in counts.items() if count]
     if unread:
         notes.append(

@@ -70,7 +70,10 @@ class NnunetLayout:
         subjects = (
             _find_subjects(folder, modalities, ending) if listed is None else _listed_subjects(file, listed, modalities)
         )
-        test = _find_images(folder / TEST_FOLDER, modalities, ending)
+        try:
+            test = _find_images(folder / TEST_FOLDER, modalities, ending)
+        except OSError:  # a note names it
+            test = {}
         read = {ref.path for subject in subjects for ref in subject.images.values()}  # 'dataset' may list them
         test = {id: refs for id, refs in test.items() if read.isdisjoint(ref.path for ref in refs.values())}
         subjects += prediction_subjects(test, [subject.id for subject in subjects])

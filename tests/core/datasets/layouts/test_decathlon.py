@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +227,23 @@ def test_labelled_folders_that_are_not_listed_are_named(tmp_path: Path) -> None:
     assert dataset.layout == "decathlon" and len(dataset.ids) == 3
     (note,) = dataset.notes
     assert "imagesVa (1 image file), labelsVa (1 image file)" in note and "--layout" in note
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_decathlon(tmp_path)
+    write_nifti(folder / "imagesTs" / "case_007.nii.gz", voxels(seed=1))
+    write_nifti(folder / "imagesVa" / "v.nii.gz", voxels(seed=1))
+    listdir, iterdir = os.listdir, Path.iterdir
+
+    def refuse(path: Path) -> None:
+        if path.name == "imagesTs":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", lambda path: refuse(Path(path)) or listdir(path))
+    monkeypatch.setattr(Path, "iterdir", lambda path: refuse(path) or iterdir(path))
+    dataset = open_dataset(folder)
+    assert len(dataset.ids) == 3 and "1 folder cannot be read: imagesTs" in dataset.notes
+    assert any("imagesVa (1 image file)" in note for note in dataset.notes)
 
 
 def test_a_training_image_that_is_listed_for_prediction_too_is_trained_on(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,17 @@ def test_images_without_label_maps_are_listed_for_prediction(tmp_path: Path) -> 
     assert "2 subjects without label map, for prediction only: imagesTs-case_001, test_9" in notes
     assert "not read, since dataset.json does not name them: labelsTs (1 image file)" in notes
     assert check(dataset).ok
+
+
+def test_a_test_set_that_cannot_be_read_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_nnunet(tmp_path)
+    write_nifti(folder / "imagesTs" / "test_9_0000.nii.gz", voxels(seed=1))
+    iterdir = Path.iterdir
+
+    def refuse(path: Path) -> Any:
+        if path.name == "imagesTs":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert open_dataset(folder).ids == ("case_001", "case_002", "case_003")
