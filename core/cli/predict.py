@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -94,8 +95,11 @@ def run(args: argparse.Namespace) -> int:
         check_output_file(path, (".nii", ".nii.gz", *([SUFFIX] if path == args.out else [])), VolumeError)
     if args.out.name.lower().endswith(SUFFIX):
         check_dicom_output(args.out, args.images[0])
-    if len({path.absolute() for path in written}) < len(written):
+    if len({os.path.realpath(path) for path in written}) < len(written):
         raise VolumeError(f"{args.out}: expected another file for each map to write, got one twice; name them apart")
+    images = {os.path.realpath(path) for path in args.images}
+    if lost := next((path for path in written if os.path.realpath(path) in images), None):
+        raise VolumeError(f"{lost}: expected another file to write to than an image that is segmented")
     started = time.monotonic()
     set_freed_memory_retention(True)
     overrides = replace(inference_overrides(args), maps=any(_maps(args)), logits=args.logits is not None)

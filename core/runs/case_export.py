@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +50,10 @@ def export_case(dataset: Dataset, labels: LabelSpace, kept: Prediction, model: s
     Raises
     ------
     UserError
-        If a file of the case cannot be read, errors are asked for without a reference, or a file cannot be written.
+        If a file of the case cannot be read, errors are asked for without a reference, or a file cannot be written or
+        would take the place of another one of these or of one of the data set.
     """
+    _check_places(dataset, kept, files)
     compared = read_compared(dataset, kept.subject, labels, kept.file)
     loaded = compared.loaded
     if files.prediction is not None:
@@ -64,6 +67,18 @@ def export_case(dataset: Dataset, labels: LabelSpace, kept: Prediction, model: s
         write_label(files.errors, errors, loaded.stored, loaded.first_image, DESCRIPTION)
     if files.sheet is not None:
         _write_sheet(files.sheet, compared, _caption(dataset, kept, model, files.options), files.options)
+
+
+def _check_places(dataset: Dataset, kept: Prediction, files: CaseFiles) -> None:
+    """Refuse to write over a file of the data set, over the kept prediction, or a file twice."""
+    places = [path for path in (files.prediction, files.errors, files.sheet) if path is not None]
+    real = [os.path.realpath(path) for path in places]
+    if len(set(real)) < len(real):
+        raise VolumeError(f"{places[0]}: expected another file for each to write, got one twice; name them apart")
+    read = {os.path.realpath(f) for s in dataset.subjects for f in (*s.files, *s.raters.values())}
+    for path, target in zip(places, real, strict=True):
+        if target in read or target == os.path.realpath(kept.file):
+            raise VolumeError(f"{path}: expected a new file to write to, got one of the data set or of the run")
 
 
 def _write_sheet(path: Path, compared: ComparedSubject, caption: SheetCaption, options: SheetOptions) -> None:

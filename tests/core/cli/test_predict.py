@@ -150,6 +150,11 @@ def test_progress_lines_count_tiles(ball_run: BallRun, tmp_path: Path, capsys: p
         (["MODEL", "missing.nii", "--out", "OUT.nii"], "missing.nii"),
         (["MODEL", "IMAGE", "IMAGE", "--out", "OUT.nii"], "expected 1 image in the order M0"),
         (["MODEL", "IMAGE", "--out", "IMAGE"], "expected another file"),
+        (["MODEL", "OTHER", "IMAGE", "--out", "IMAGE"], "expected another file to write to than an image"),
+        (
+            ["MODEL", "OTHER", "IMAGE", "--out", "OUT.nii", "--uncertainty", "IMAGE"],
+            "expected another file to write to",
+        ),
         (["MODEL", "IMAGE", "--out", "OUT.nii", "--device", "cuda"], "expected a CUDA device"),
         (["MODEL", "IMAGE", "--out", "OUT.dcm"], "expected a DICOM series as the image"),
     ],
@@ -166,6 +171,7 @@ def test_error_is_one_line_and_nothing_is_written(
     shutil.copy(ball_run.data / "imagesTr" / "ball_0.nii.gz", image)
     paths = {
         "IMAGE": image,
+        "OTHER": ball_run.data / "imagesTr" / "ball_1.nii.gz",
         "MODEL": ball_run.checkpoint,
         "OUT.nii": tmp_path / "out.nii",
         "OUT.txt": tmp_path / "out.txt",

@@ -79,6 +79,22 @@ def test_impossible_exports_are_refused(
     assert reason in capsys.readouterr().err and not list(tmp_path.glob("s.*"))
 
 
+def test_exports_take_no_place_of_data_and_of_one_another(
+    quiz_run: QuizRun, subjects: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(quiz_run.data, tmp_path / "data")
+    assert main(["evaluate", quiz_run.run, str(data), "--subject", subjects[0], "--keep"]) == 0
+    command = ["review", "export", quiz_run.run, str(data), subjects[0]]
+    label = data / "labelsTr" / f"{subjects[1]}.nii.gz"
+    before, link, one = label.read_bytes(), tmp_path / "link.nii.gz", tmp_path / "one.nii.gz"
+    link.symlink_to(label)
+    for file in (label, link):
+        assert main([*command, "--prediction", str(file)]) == 1
+        assert "expected a new file to write to" in capsys.readouterr().err
+    assert main([*command, "--prediction", str(one), "--errors", f"{tmp_path}/x/../one.nii.gz"]) == 1
+    assert label.read_bytes() == before and not one.exists()
+
+
 def test_voxels_are_counted_once_and_kept_beside_the_segmentations(
     quiz_run: QuizRun, subjects: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
