@@ -31,8 +31,12 @@ def write_text(path: Path, text: str, error: type[UserError]) -> None:
     Raises
     ------
     UserError
-        Of the given type, if it cannot be written.
+        Of the given type, if it cannot be written, or its name is that of an image.
     """
+    from core.datasets.layouts.files import is_image_name
+
+    if is_image_name(path.name):
+        raise error(f"{path}: expected the name of a text file to write to, got that of an image")
     try:
         atomic_write(path, text)
     except OSError as failure:

@@ -77,6 +77,15 @@ def test_what_cannot_be_read_is_not_saved(
     assert problem in capsys.readouterr().err and not description_file(folder).exists()
 
 
+@pytest.mark.parametrize("option", ["--out", "--report"])
+def test_no_text_is_written_over_an_image(folder: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    image = next(folder.rglob("*.nii*"))
+    before = image.read_bytes()
+    assert main(["data", "describe", str(folder), option, str(image)]) == 1
+    assert "expected the name of a text file to write to, got that of an image" in capsys.readouterr().err
+    assert image.read_bytes() == before
+
+
 def test_layouts_are_listed_with_their_variants(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "layouts", "--json"]) == 0
     names = [row["name"] for row in json.loads(capsys.readouterr().out)]
