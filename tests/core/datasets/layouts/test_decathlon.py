@@ -235,12 +235,13 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     write_nifti(folder / "imagesVa" / "v.nii.gz", voxels(seed=1))
     listdir, iterdir = os.listdir, Path.iterdir
 
-    def refuse(path: Path) -> None:
+    def checked(path: Path) -> Path:
         if path.name == "imagesTs":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return path
 
-    monkeypatch.setattr(os, "listdir", lambda path: refuse(Path(path)) or listdir(path))
-    monkeypatch.setattr(Path, "iterdir", lambda path: refuse(path) or iterdir(path))
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(checked(Path(path))))
+    monkeypatch.setattr(Path, "iterdir", lambda path: iterdir(checked(path)))
     dataset = open_dataset(folder)
     assert len(dataset.ids) == 3 and "1 folder cannot be read: imagesTs" in dataset.notes
     assert any("imagesVa (1 image file)" in note for note in dataset.notes)
