@@ -8,7 +8,7 @@ PIP = $(PY) -m pip --disable-pip-version-check install
 PYTEST_ARGS ?=
 # Test processes that share the test files; 0: none but pytest's own.
 WORKERS ?= 2
-# `make test-long` adds one that begins with the tests of schedulers and network file systems, which mostly wait.
+# `make test-long` adds one that takes the tests of schedulers and network file systems, which mostly wait.
 LONG_WORKERS = $(if $(filter 0,$(WORKERS)),0,$$(($(WORKERS) + 1)))
 # Measure branch coverage in `make test`, which has a floor: `make test COVERAGE=1`. Child processes are not measured, but
 # for those that decode files in the tests of imaging.

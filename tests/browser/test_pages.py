@@ -164,7 +164,7 @@ def test_data_page_checks_a_folder_and_leads_to_train(server: Server, page: Page
     (server.data / "nothing").mkdir()
     page.goto(f"{server.url}/data?data=hippo")
     expect(page.get_by_text("Ready for training")).to_be_visible(timeout=120_000)
-    expect(page.get_by_text("Anterior", exact=True)).to_be_visible()
+    expect(page.get_by_text("Anterior", exact=True).first).to_be_visible()
     expect(page.get_by_role("img", name="Middle slice of hippocampus_001")).to_be_visible()
     page.get_by_text("Subjects", exact=True).click()
     expect(page.get_by_test_id("stDataFrame")).to_be_visible()

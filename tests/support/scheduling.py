@@ -1,4 +1,4 @@
-"""Distribution of test files to the test processes: one process takes the files that mostly wait for services first."""
+"""Distribution of test files to the test processes: one process takes the files that mostly wait for services."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from xdist.workermanage import WorkerController
 
 # For schedulers, network file systems, servers that are frozen, a node that is lost and comes back.
 WAITING = ("tests/cluster/", "tests/database/", "tests/browser/test_cluster_loop.py")
-BROWSER = "tests/browser/"  # wait too, for pages and for jobs, about a third of their time
 MIN_PROCESSES = 3
 
 
 class WaitingFilesApart(LoadFileScheduling):
-    """As ``--dist loadfile``, but of three or more processes one takes the files of :data:`WAITING` first.
+    """As ``--dist loadfile``, but of three or more processes one takes the files of :data:`WAITING` and no others.
 
     Such tests need little of a processor and a lot of time: they run beside those that compute, at no other's cost.
-    When none of them is left, that process helps with the others, first with those of :data:`BROWSER`.
     """
 
     _waiting: WorkerController | None = None  # the process that takes them
@@ -32,7 +30,8 @@ class WaitingFilesApart(LoadFileScheduling):
         if self._waiting is not None:
             of_kind = next((s for s in self.workqueue if s.startswith(WAITING) == (node is self._waiting)), None)
             if of_kind is None and node is self._waiting:
-                of_kind = next((s for s in self.workqueue if s.startswith(BROWSER)), None)
+                node.shutdown()  # after what it has been given
+                return
             if of_kind is not None:
                 self.workqueue.move_to_end(of_kind, last=False)
         super()._assign_work_unit(node)
