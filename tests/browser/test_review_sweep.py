@@ -13,11 +13,17 @@ from tests.support.quiz_runs import QuizRun
 from tests.support.review_cases import Case, hand_made_case, mistakes
 from tests.support.viewers import COMPLETE, pane, rest_pointer, voxel, wait_until_ready
 from tests.support.wheel_sweeps import Traffic, at_slice, hold_rest_timer, rest, sweep, waiting_reports
+from ui.review.training import POLL_S
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 NOTCH = 100  # pixels of a wheel's step
 REST_BYTES = 10_000  # a part of the page anew, 2,917 when written, without voxels: those of this case are 17,280
+# The run of the tests counts as active, as its process lives: its page looks every few seconds for what training keeps.
+WITHOUT_POLLS = f"""
+const every = window.setInterval;
+window.setInterval = (call, ms, ...rest) => (ms === {POLL_S * 1000:g} ? 0 : every(call, ms, ...rest));
+"""
 
 
 @pytest.fixture
@@ -28,6 +34,7 @@ def case(quiz_server: Server, quiz_run: QuizRun) -> Iterator[Case]:
 
 def test_each_event_of_a_sweep_is_drawn_and_moves_no_byte_until_the_crosshair_rests(page: Page, case: Case) -> None:
     traffic = Traffic.of(page)
+    page.add_init_script(WITHOUT_POLLS)
     hold_rest_timer(page)
     page.goto(case.url)
     wait_until_ready(page)
