@@ -41,7 +41,7 @@ def show(page: Page, form: Form) -> None:
         }""",
         arg=[form.width, form.scheme == "dark"],
     )
-    expect(page.locator(COMPLETE)).to_be_visible()  # which runs again for another theme, and is pale meanwhile
+    expect(page.locator(COMPLETE)).to_be_visible()  # another theme runs the page again; stale elements are dimmed
     expect(page.locator("[data-stale=true]")).to_have_count(0)
     settle(page)
 
