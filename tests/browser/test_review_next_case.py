@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -189,6 +190,34 @@ def test_window_that_would_show_nothing_of_the_next_case_is_not_used_without_a_w
     go_on(page, "p")
     assert window(shown) == [2000, 3000]
     expect(page.get_by_text("shows nothing of this image")).to_be_hidden()
+
+
+def test_viewer_whose_element_is_replaced_goes_on_from_the_one_before(page: Page, address: str) -> None:
+    """As by a run of the page that overtakes another one; here by another view, from which one comes back."""
+    shown = open_at(page, address, "a", AT)
+    own = window(shown)
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowUp")
+    type_window(page, (2000, 3000))
+    scale = shown.at[2]
+    leave_slices_and_return(page)
+    assert (window(shown), shown.at[2], voxel(page)) == ([2000, 3000], scale, (*AT[:2], AT[2] + 1))
+    wait_for_look(page, "window:2000,3000")
+    leave_slices_and_return(page, lambda: page.get_by_role("button", name=re.compile("^Next")).click())
+    assert window(shown) == pytest.approx(own, abs=2)
+    assert (shown.at[2], voxel(page)) == (scale, (*AT[:2], AT[2] + 1))
+    expect(
+        page.get_by_text("CT: the window of the case before, 2000 to 3000, shows nothing of this image")
+    ).to_be_visible()
+
+
+def leave_slices_and_return(page: Page, meanwhile: Callable[[], None] = lambda: None) -> None:
+    view = page.get_by_role("radiogroup", name="View")
+    view.get_by_text("all cases").click()
+    expect(page.locator("canvas.pane")).to_have_count(0)
+    meanwhile()
+    view.get_by_text("slices").click()
+    wait_until_ready(page)
 
 
 def test_next_and_previous_case_keep_the_position_at_once_and_into_a_smaller_grid(page: Page, address: str) -> None:

@@ -33,7 +33,9 @@ class Interaction {
     clearTimeout(this.timer);
     if (now === this.reported) return;
     this.settled = this.reported = now;
-    this.report(JSON.parse(now));
+    const settled = JSON.parse(now);
+    this.looks.add(settled.look);
+    this.report(settled);
   }
 
   // Report also a crosshair that was not moved where a control of the page that depends on it is used: `element` is in
@@ -108,7 +110,8 @@ class Interaction {
     for (const end of ["pointerup", "pointercancel"]) {
       s.addEventListener(end, (event) => { this.drag = null; this.touch.up(event); });
     }
-    s.addEventListener("focusin", (event) => { const pane = this.paneOf(event); if (pane) this.active = pane.plane; });
+    s.addEventListener("focusin", (event) => { const pane = this.paneOf(event); if (pane) { this.active = pane.plane; this.hasKeyboard = true; } });
+    s.addEventListener("focusout", () => setTimeout(() => { if (s.isConnected) this.hasKeyboard = s.contains(s.getRootNode().activeElement); }));
     s.addEventListener("pointermove", (event) => {
       // Keyboard focus follows the pointer from pane to pane.
       const pane = this.paneOf(event), focused = this.panes.find((p) => p.canvas.matches(":focus"));

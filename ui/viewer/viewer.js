@@ -5,14 +5,13 @@ const MAX_ROW = 430, MAX_SINGLE_ROW = 640, MIN_ROW = 150, GAP = 6; // height of 
 const MAX_COLUMNS = 4; // of panes of one plane
 const NARROW = 560; // below it panes stand one above another, pixels
 const viewers = new WeakMap(); // by element
-const savedSettings = new Map(); // by key of the component: settings survive leaving and opening the page
 const crosshairs = new Map(); // voxel of the crosshair by URL of the image
 const reached = new Set(); // ids of targets that the crosshair was moved to
 
-export default function ({ data, key, parentElement, setStateValue }) {
+export default function ({ data, parentElement, setStateValue }) {
   let viewer = viewers.get(parentElement);
   if (!viewer) {
-    viewer = new Viewer(parentElement, key ?? "viewer");
+    viewer = new Viewer(parentElement, data);
     viewers.set(parentElement, viewer);
   }
   viewer.report = (settled) => setStateValue("settled", settled);
@@ -21,17 +20,18 @@ export default function ({ data, key, parentElement, setStateValue }) {
 }
 
 class Viewer extends Rows {
-  constructor(parent, key) {
+  constructor(parent, { key, look }) {
     super();
     this.host = parent.host ?? parent;
     this.root = parent.querySelector(".root");
-    this.isFirst = !savedSettings.has(key); // then the page may ask for a look
-    this.settings = savedSettings.get(key) ?? {
+    this.instance = key;
+    this.path = location.pathname;
+    this.looks = new Set(); // that the page has sent or been told
+    this.settings = {
       style: "fill", opacity: 0.5, line: 1.5, radiological: true, scaleBar: true, hidden: new Set(), channel: 0,
       windows: new Map(), layouts: new Map(), overlayHidden: false, finger: "slices", hiddenErrors: new Set(), errorColouring: "kind",
       smooth: true, compare: "blink", swipe: 0.5, blinked: false, tool: "crosshair", ...rememberedSettings(),
     };
-    savedSettings.set(key, this.settings);
     this.stage = element("div", "stage");
     this.panes = [];
     this.full = false;
@@ -66,6 +66,8 @@ class Viewer extends Rows {
     this.rendered = 0; // number of rendered frames
     this.revision = 0; // counts all changes except of crosshair, slice and placement
     this.arrivals = 0; // of these, slices that have arrived
+    this.isReplacement = takeOver(this, look);
+    this.isFirst = !this.isReplacement; // then the page may ask for a look
     this.listen();
     this.observer = new ResizeObserver(() => this.layout());
     this.observer.observe(this.stage);
@@ -73,6 +75,7 @@ class Viewer extends Rows {
   }
 
   close() {
+    handOver(this);
     this.observer.disconnect();
     this.listening.abort();
     this.forgetPixelRatio();
@@ -96,6 +99,7 @@ class Viewer extends Rows {
     const signature = JSON.stringify([data.image, data.layers, data.heat, data.epochs, data.grid]);
     const same = signature === this.signature;
     this.latest = data;
+    this.looks.add(data.look);
     this.settings.crosshair ??= data.crosshair;
     if (same && this.loaded === signature) {
       this.data = this.described(data);
@@ -141,7 +145,9 @@ class Viewer extends Rows {
       // Only what changes from now on is reported, what the page knows from the image before, and colours that it lacks.
       const { start, look } = this.latest, known = this.reported ?? JSON.stringify({ voxel: start ?? (this.placed ? null : this.voxel), look });
       const lacksColours = this.hasOwnColours && !/\bpalette:/.test(this.data.look);
-      this.settled = lacksColours ? "" : before && !sameImage ? known : this.settledState();
+      this.settled = lacksColours ? "" : before && (!sameImage || this.isReplacement) ? known : this.settledState();
+      if (this.isReplacement && this.hasKeyboard && document.activeElement === document.body) this.focusPane();
+      this.isReplacement = false;
       this.changed();
       this.showNotice("");
       this.root.dataset.ready = signature;
