@@ -156,7 +156,8 @@ with picture:
             findings_url(model.path, dataset, predictions.get(chosen), scene),
             surface_urls(model.path, dataset, metadata, predictions.get(chosen)),
         )
-        view.case_viewer(scene, query_params.get(CROSSHAIR), chosen, found, target())
+        once = view.ShownOnce(target(), features.reveal)
+        view.case_viewer(scene, query_params.get(CROSSHAIR), chosen, found, once)
         view.resampling_note(predictions.get(chosen), scene)
         epochs_controls(epochs)
         features_controls(features)

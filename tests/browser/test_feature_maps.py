@@ -51,12 +51,11 @@ def test_feature_maps_of_a_stage_are_computed_shown_and_opened_by_a_link(
     page.get_by_role("option", name="bottleneck, 16 channels").click()
     page.get_by_role("button", name="Compute bottleneck").click()
     expect(page.get_by_text("bottleneck: voxels of 2 × 2 × 3 mm")).to_be_visible(timeout=COMPUTED_MS)
-    wait_until_ready(page)
+    mean = page.locator("canvas.pane[data-row='bottleneck mean']")
+    expect(mean).to_have_attribute("data-waiting", "false")  # what was computed is shown, once
     kept, label_map = kept_stage(server, run, data, "bottleneck")
-    before, canvas = len(requested), page.locator("canvas.pane").first
-    canvas.focus()
-    page.keyboard.press("Shift+U")  # the last of all maps
-    last = kept.maps[-1]
+    before, last, select = len(requested), kept.maps[-1], page.get_by_label("Map of the feature")
+    select.select_option(label=f"bottleneck, channel {last.channel}")
     name = f"bottleneck channel {last.channel}"
     shown = page.locator(f"canvas.pane[data-row='{name}']")
     expect(shown).to_have_attribute("data-waiting", "false")
@@ -77,7 +76,6 @@ def test_feature_maps_of_a_stage_are_computed_shown_and_opened_by_a_link(
         digits = max(int(np.ceil(-np.log10((last.high - last.low) / LEVELS))), 0)
         text = f"{values[i - 1, j - 1, k - 1]:.{digits}f}".replace("-", "\N{MINUS SIGN}")
         expect(readout).to_contain_text(f"{name}{text}")
-    select = page.get_by_label("Map of the feature")
     select.select_option(label="bottleneck, mean")
     expect(page.locator("canvas.pane[data-row='bottleneck mean']")).to_have_attribute("data-waiting", "false")
     settle(page)

@@ -18,16 +18,18 @@ from core.runs.kept_maps import has_logits
 from core.runs.kept_stage_maps import KeptStage, read_kept_stage, suffices
 from core.runs.predictions import Prediction
 from core.types import triple
-from ui.review.heat_layers import stage_layers
+from ui.review.heat_layers import feature_name, stage_layers
 from ui.shared import formatting
 from ui.shared.errors import error_box
 from ui.shared.maps_job import StageJob
 from ui.shared.network_inspector import network_description, wait_for
 from ui.shared.progress import progress
 from ui.shared.state import load_from_url, save_to_url
+from ui.viewer.component import Reveal
 from ui.viewer.heat import HeatFile
 
 STAGE, SHOWN, CHANNEL = "review_stage", "review_features", "review_channel"  # session keys
+REQUESTED = "review_features_requested"  # session key: the map that was computed last, as a Reveal
 PARAMETER, NONE = "stage", "none"
 LOGITS = "logits"  # a stage with maps of its own
 HELP = "activations of a stage of the network, as a map over the image"
@@ -67,6 +69,18 @@ class CaseFeatures:
             return []
         kept = read_kept_stage(self.prediction.file, self.prediction.made_at, self.stage)
         return [] if kept is None else stage_layers(self.prediction, kept)
+
+    @property
+    def reveal(self) -> Reveal | None:
+        """The map that was computed last on request, for the viewer to show; ``None`` if it is of another case."""
+        requested: Reveal | None = st.session_state.get(REQUESTED)
+        offered = [self.reveal_of(layer.name) for layer in self.layers]
+        return requested if requested in offered else None
+
+    def reveal_of(self, name: str) -> Reveal:
+        """The request to show a map of this case, by the name of its layer."""
+        kept = self.prediction
+        return Reveal(name, f"{kept.file} {kept.made_at} {name}" if kept is not None else name)
 
 
 def read_features(
@@ -116,7 +130,7 @@ def features_controls(case: CaseFeatures) -> None:
         save_to_url(STAGE, stage, PARAMETER, NONE)
         if stage != NONE:
             job = StageJob(case.checkpoint, case.data, case.prediction, stage)
-            error = _computation(job, stages[stage])
+            error = _computation(case, job, stages[stage])
             kept = job.kept
     if error:
         error_box(error, context="The feature maps cannot be computed")
@@ -124,7 +138,7 @@ def features_controls(case: CaseFeatures) -> None:
         st.caption(_described(kept))
 
 
-def _computation(job: StageJob, channel_count: int) -> str:
+def _computation(case: CaseFeatures, job: StageJob, channel_count: int) -> str:
     """Render the choice of a channel, and the computation of what is not kept; returns why it failed."""
     stage = job.stage
     channel = st.number_input(
@@ -138,7 +152,8 @@ def _computation(job: StageJob, channel_count: int) -> str:
         help=f"Empty: the mean over all channels, and the {STRONGEST} with the largest standard deviation in the "
         "middle of the image.",
     )
-    request = StageRequest(stage) if channel is None else StageRequest(stage, (int(channel),), strongest=False)
+    number = None if channel is None else int(channel)
+    request = StageRequest(stage) if number is None else StageRequest(stage, (number,), strongest=False)
     state = job.observe(request)
     if state.state == "running":
         with st.container(width=260):
@@ -153,6 +168,7 @@ def _computation(job: StageJob, channel_count: int) -> str:
             job.start(request)
         except UserError as error:
             return str(error)
+        st.session_state[REQUESTED] = case.reveal_of(feature_name(stage, number))
         st.rerun()
     return state.message if state.state == "failed" else ""
 

@@ -64,19 +64,24 @@ def stage_layers(prediction: Prediction, kept: KeptStage) -> list[HeatFile]:
     """The heat layers of the kept feature maps of a stage."""
     return [
         HeatFile(
-            f"{kept.stage} {_choice(one)}",
+            feature_name(kept.stage, one.channel),
             stage_map_file(prediction.file, kept.stage, one.key),
             _scale(one),
             _stage_help(kept, one),
             group=FEATURE,
-            choice=f"{kept.stage}, {_choice(one)}",
+            choice=f"{kept.stage}, {_choice(one.channel)}",
         )
         for one in kept.maps
     ]
 
 
-def _choice(one: KeptStageMap) -> str:
-    return "mean" if one.channel is None else f"channel {one.channel}"
+def feature_name(stage: str, channel: int | None) -> str:
+    """Name of the layer of a channel of a stage; ``None`` for the mean over its channels."""
+    return f"{stage} {_choice(channel)}"
+
+
+def _choice(channel: int | None) -> str:
+    return "mean" if channel is None else f"channel {channel}"
 
 
 def _scale(one: KeptStageMap) -> HeatScale:

@@ -32,7 +32,7 @@ from ui.shared.query_params import query_params
 from ui.shared.state import CASE, CROSSHAIR, LOOK
 from ui.shared.voxel_size import show_warnings, subject_warning
 from ui.viewer import look
-from ui.viewer.component import SurfaceUrls, Target, ViewerOptions, viewer
+from ui.viewer.component import Reveal, SurfaceUrls, Target, ViewerOptions, viewer
 from ui.viewer.scenes import Scene, missing_classes
 from ui.viewer.second_prediction import LAYER as SECOND_PREDICTION
 
@@ -297,6 +297,23 @@ class Found:
 NOTHING_FOUND = Found()
 
 
+@dataclass(frozen=True)
+class ShownOnce:
+    """What the page asks the viewer to show, each once.
+
+    Attributes
+    ----------
+    target : Target, optional. Where the crosshair is moved to.
+    reveal : Reveal, optional. A row that is shown too.
+    """
+
+    target: Target | None = None
+    reveal: Reveal | None = None
+
+
+NOTHING_ASKED = ShownOnce()
+
+
 @contextmanager
 def first_picture(key: str = VIEWER) -> Iterator[None]:
     """Show that a picture is to come while the scene of the first case is made; from then on the viewer of this key
@@ -317,7 +334,7 @@ def case_viewer(
     crosshair: str | None,
     subject: str,
     found: Found = NOTHING_FOUND,
-    target: Target | None = None,
+    once: ShownOnce = NOTHING_ASKED,
     key: str = VIEWER,
 ) -> None:
     """The viewer of a key with one plane: truth beside prediction and errors, and what was found out about them; the
@@ -336,7 +353,8 @@ def case_viewer(
         surfaces=found.surfaces,
         look=query_params.get(LOOK, ""),
         name=subject,
-        target=target,
+        target=once.target,
+        reveal=once.reveal,
         position="stay" if stepped else "return",
         place_for=FORM if key == VIEWER else "",
     )

@@ -90,6 +90,20 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Reveal:
+    """A row of panes that is shown beside the others, as if it was chosen in the toolbar.
+
+    Attributes
+    ----------
+    row : str. As in :attr:`ViewerOptions.rows`.
+    id : str. Unique: the row is shown once for each, and stays hidden where it is hidden afterwards.
+    """
+
+    row: str
+    id: str
+
+
+@dataclass(frozen=True)
 class SurfaceUrls:
     """Surfaces of reference and prediction in 3D, made and fetched when they are first shown.
 
@@ -124,6 +138,7 @@ class ViewerOptions:
     crosshair : bool. Whether the crosshair is shown at first.
     name : str. Beginning of the file name of a saved picture.
     target : Target, optional. Where the crosshair is moved to, once.
+    reveal : Reveal, optional. A row that is shown too, once.
     position : str. Where the crosshair is when another image is shown: "start", where it was in this image, else at
         ``start``; "return", where it was in this image, else where it was put in the image before; "stay", where it
         was put in the image before. It is moved into a smaller grid.
@@ -143,6 +158,7 @@ class ViewerOptions:
     crosshair: bool = True
     name: str = "segmentarium"
     target: Target | None = None
+    reveal: Reveal | None = None
     position: Literal["start", "return", "stay"] = "start"
     place_for: str = ""
 
@@ -202,6 +218,7 @@ def viewer(scene: Scene, key: str, options: ViewerOptions | None = None, *, repo
         "key": key,
         "look": options.look,
         "target": asdict(options.target) if options.target is not None else None,
+        "reveal": asdict(options.reveal) if options.reveal is not None else None,
         "position": options.position,
         "reportSettled": report,
         "placeFor": options.place_for,

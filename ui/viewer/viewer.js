@@ -7,6 +7,7 @@ const NARROW = 560; // below it panes stand one above another, pixels
 const viewers = new WeakMap(); // by element
 const crosshairs = new Map(); // voxel of the crosshair by URL of the image
 const reached = new Set(); // ids of targets that the crosshair was moved to
+const revealed = new Set(); // ids of rows that were shown because the page asked for them
 
 export default function ({ data, parentElement, setStateValue }) {
   let viewer = viewers.get(parentElement);
@@ -208,6 +209,7 @@ class Viewer extends Rows {
     this.surfaces.show();
     this.layout();
     this.goToTarget();
+    this.revealRow();
   }
 
   // Move the crosshair to the voxel that the page asks for, once.
@@ -218,6 +220,14 @@ class Viewer extends Rows {
     this.voxel = target.voxel.map((n, a) => clamp(n, 0, this.grid.shape[a] - 1));
     this.keepInView();
     this.crosshairMoved();
+  }
+
+  // Show the row that the page asks for beside the others, once.
+  revealRow() {
+    const { row, id } = this.data.reveal ?? {};
+    if (!id || revealed.has(id) || !this.possibleRows.includes(row)) return;
+    revealed.add(id);
+    if (!this.rows.includes(row)) this.setRows([...this.rows, row]);
   }
 
   // `preview` is a picture of one slice, { url, slice, slices, ratio }, while the volume is read.
