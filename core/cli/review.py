@@ -174,7 +174,7 @@ def _analyse(args: argparse.Namespace) -> int:
     if args.json:
         cases = {id: analysis.to_json() for id, analysis in found.cases.items()}
         print(dumps({"cases": cases, "failures": found.failures, "outdated": list(found.outdated)}))
-        return 0
+        return 0 if found.cases else 1
     pooled = pool(found.cases.values())
     if pooled is None:
         raise RunError(f"{args.run}: expected segmentations that can be compared, found none; see the warnings")

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         cases = {id: _described(counts) for id, counts in found.cases.items()}
         described = {"classes": _described(pooled, with_bins=True), "cases": cases}
         print(dumps({**described, "failures": found.failures, "outdated": list(found.outdated)}))
-        return 0
+        return 0 if pooled else 1
     if not pooled:
         raise RunError(f"{args.run}: expected segmentations whose probabilities can be counted, found none; see above")
     print("\n".join(_report(pooled, len(found.cases))))

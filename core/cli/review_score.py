@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         files = {id: str(file) for id, file in source.matched.files.items()}
         unmatched = [str(file) for file in source.matched.unmatched]
         print(dumps({**scored.to_json(), "failures": failures, "files": files, "unmatched": unmatched}))
-        return 0
+        return 0 if scored.scores else 1
     if not scored.scores:
         raise RunError(f"{args.source}: expected segmentations that can be scored, found none; see the warnings")
     print(f"{source.name}, whole volumes")

@@ -210,6 +210,18 @@ def test_what_names_no_segmentations_cannot_be_scored(
     assert reason in capsys.readouterr().err
 
 
+def test_status_is_1_where_no_segmentation_could_be_scored(
+    quiz_run: QuizRun, subjects: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "segmentations"
+    folder.mkdir()
+    (folder / f"{subjects[0]}.nii.gz").write_bytes(b"no image")
+    score = ["review", "score", quiz_run.run, str(folder), str(quiz_run.data)]
+    assert main([*score, "--json"]) == 1
+    assert list(json.loads(capsys.readouterr().out)["failures"]) == [subjects[0]]
+    assert main(score) == 1
+
+
 def test_notes_are_written_listed_and_exported(
     quiz_run: QuizRun, subjects: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
