@@ -1,6 +1,6 @@
-// What a viewer goes on from when the page replaces its element, as it does where a run of the page overtakes another one:
-// settings, image, place, zoom and keyboard are those of the viewer before. What that one has reported may not have reached the
-// page and is reported again where it is not what the page sends. A page that is opened begins anew.
+// State that a viewer takes over from the one before it when the page replaces its element.
+// The page does so where a run of it overtakes another one, and after another view. What the viewer before has reported may not
+// have reached the page; it is reported again where it is not what the page sends. A page that is opened begins anew.
 
 const HANDED_OVER = ["settings", "data", "placed", "voxel", "zoom", "focus", "content", "box", "whole", "active", "looks"];
 const closed = new Map(); // state of the last closed viewer, by the key that the page gives it; without volumes
