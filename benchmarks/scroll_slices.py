@@ -94,6 +94,7 @@ RECORD_TIMES = """
 SWEEP = """
 ([source, target, kind, details, count, hz, soonMs, restMs]) => new Promise((soon) => {
   const now = new Function(source), element = new Function(target)(), first = now(), period = 1000 / hz;
+  if (!element) throw new Error(`nothing to send events to: ${target}`);
   const due = [], shown = new Map(); // frame in which each slice could be drawn, and in which it was, by distance
   const Kind = kind === "wheel" ? WheelEvent : KeyboardEvent;
   const event = () => new Kind(kind, { bubbles: true, composed: true, cancelable: true, ...details });
@@ -131,7 +132,7 @@ FIND = (  # within shadow roots
 )
 VIEWER_PANE = FIND + "return window.pane ??= find(document, 'canvas.pane');"
 VIEWER_SLICE = FIND + "window.pane ??= find(document, 'canvas.pane'); return Number(window.pane.dataset.slice);"
-SLIDER_THUMB = "return document.querySelector('[role=slider]');"
+SLIDER_THUMB = "return document.querySelector('[role=slider], input[type=range]');"
 SLIDER_PICTURE = (
     "const picture = document.querySelector('[data-testid=stImage]'), image = picture.querySelector('img');"
     "if (image.complete) window.shown = Number(picture.textContent); return window.shown;"
