@@ -211,11 +211,13 @@ def test_viewer_whose_element_is_replaced_goes_on_from_the_one_before(page: Page
     ).to_be_visible()
 
 
-def leave_slices_and_return(page: Page, meanwhile: Callable[[], None] = lambda: None) -> None:
+def leave_slices_and_return(page: Page, on_other_view: Callable[[], None] | None = None) -> None:
+    """Show all cases, which removes the viewer, run ``on_other_view`` there, and show the slices again."""
     view = page.get_by_role("radiogroup", name="View")
     view.get_by_text("all cases").click()
     expect(page.locator("canvas.pane")).to_have_count(0)
-    meanwhile()
+    if on_other_view is not None:
+        on_other_view()
     view.get_by_text("slices").click()
     wait_until_ready(page)
 

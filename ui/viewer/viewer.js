@@ -27,7 +27,7 @@ class Viewer extends Rows {
     this.root = parent.querySelector(".root");
     this.instance = key;
     this.path = location.pathname;
-    this.looks = new Set(); // that the page has sent or been told
+    this.looks = new Set(); // looks that the page has sent, and those reported to it
     this.settings = {
       style: "fill", opacity: 0.5, line: 1.5, radiological: true, scaleBar: true, hidden: new Set(), channel: 0,
       windows: new Map(), layouts: new Map(), overlayHidden: false, finger: "slices", hiddenErrors: new Set(), errorColouring: "kind",
