@@ -4,8 +4,8 @@
 
 Suites:
     costs      parameters, operations, time and memory of a training step of each network (``bench models``); no data
-    networks   every network on one fold of Task04_Hippocampus, three minutes each; the best five on two more folds, and
-               on the demo data for ten minutes
+    networks   every network on one fold of Task04_Hippocampus, three minutes each; then the best five on two more folds
+               and on the demo data
     losses     every loss with the network of the preset auto, three minutes each
     auto       the preset auto beside all others: 1, 3 and 10 minutes on two folds of Task04_Hippocampus and one of the
                demo data, 30 minutes on one fold
@@ -16,9 +16,10 @@ Results go to a JSON file (``--out``), one by one, each with its machine, versio
 it is not measured again, so the program can be ended and started at any time, on one machine or on several
 (``--again-failed``: also those that failed; ``--again``: all). It takes about ten hours in all. On a machine
 with other work choose ``--steps-per-minute measured``: each budget becomes the number of steps that the machine does in
-it when it is idle, from the fastest moments of a training of half a minute, which goes before all other work where this
+it when it is idle, from the fastest moments of a training of a few seconds, which goes before all other work where this
 user may schedule in real time (root, Linux); the trainings themselves can then be given the lowest priority
-(``chrt --idle 0 python benchmarks/accuracy.py ...``). ``--scale 0.01`` tries everything out with hundredths of the
+(``chrt --idle 0 python benchmarks/accuracy.py ...``), and ``--jobs 2`` measures two cases at once, each on its part of
+the cores, which does more of these steps in the same time. ``--scale 0.01`` tries everything out with hundredths of the
 budgets. ``python benchmarks/write_tables.py`` writes the tables from the file.
 """
 
@@ -29,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,16 +62,17 @@ def costs(file: ResultFile, scale: float) -> Iterator[Case]:
 
 
 def networks(file: ResultFile, scale: float) -> Iterator[Case]:
-    """Every network on one fold; then the best, by the results so far, on more folds and on the demo data."""
+    """Every network on one fold; when all are measured, the best on more folds and on the demo data."""
     make = partial(Case, "networks", preset=AUTO)
     first = [make(name, HIPPOCAMPUS, minutes=SHORT * scale, values=(("model", name),)) for name in MODELS]
     yield from first
-    scores = {c.label: file.results.get(c.key, {}).get("mean_dice") for c in first}
-    known = {label: dice for label, dice in scores.items() if dice is not None}
-    for name in sorted(known, key=known.__getitem__, reverse=True)[:BEST]:
+    if any(case.key not in file.results for case in first):
+        return
+    scores = {case.label: file.results[case.key].get("mean_dice", -1.0) for case in first}
+    for name in sorted(scores, key=scores.__getitem__, reverse=True)[:BEST]:
         values = (("model", name),)
         yield from (make(name, HIPPOCAMPUS, minutes=SHORT * scale, fold=fold, values=values) for fold in (1, 2))
-        yield make(name, DEMO, minutes=LONG * scale, values=values)
+        yield make(name, DEMO, minutes=SHORT * scale, values=values)
 
 
 def losses(file: ResultFile, scale: float) -> Iterator[Case]:
@@ -113,6 +116,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--scale", type=float, default=1.0, help="multiple of every budget, to try the program out")
     parser.add_argument("--steps-per-minute", choices=("measured",), help="convert budgets to numbers of steps")
+    parser.add_argument("--jobs", type=int, default=1, help="cases at once; needs --steps-per-minute (default: 1)")
     parser.add_argument("--again", action="store_true", help="measure the cases again that are in the file")
     parser.add_argument("--again-failed", action="store_true", help="measure the cases again that failed before")
     args = parser.parse_args()
@@ -120,27 +124,42 @@ def main() -> int:
     folders = {name: str(Path(folder).absolute()) for name, folder in folders.items() if folder}
     if not folders and args.only != [COSTS]:
         parser.error(f"expected --hippocampus DIR, --demo DIR or both, or --only {COSTS}")
+    if args.jobs < 1 or (args.jobs > 1 and not args.steps_per_minute):
+        parser.error(f"expected --jobs 1, or more with --steps-per-minute measured; found {args.jobs}")
     file = ResultFile(args.out)
     with tempfile.TemporaryDirectory() as temporary:
         work = (args.work or Path(temporary)).absolute()
         work.mkdir(parents=True, exist_ok=True)
-        measuring = Measuring(folders, work, file, args.steps_per_minute is not None, args.device)
+        measuring = Measuring(folders, work, file, args.steps_per_minute is not None, args.device, args.jobs)
         failed = measure_all(measuring, args)
     return 1 if failed else 0
 
 
 def measure_all(measuring: Measuring, args: argparse.Namespace) -> int:
     """Measure what is not in the file; returns the number of cases that failed."""
-    failed, tried = 0, set[str]()
-    while case := next(missing(measuring, args, tried), None):
-        left = sum(1 for _ in missing(measuring, args, tried))
-        print(f"{time.strftime('%H:%M:%S')}  {case.key}  ({left} to measure)", file=sys.stderr, flush=True)
-        tried.add(case.key)
-        result = measuring.measure(case)
-        failed += "error" in result
-        text = result.get("error") or _measured(result)
-        print(f"          {text}, {result['wall_s']} s", file=sys.stderr, flush=True)
-    return failed
+    tried, failed = set[str](), 0
+    running = set[Future[bool]]()
+    with ThreadPoolExecutor(measuring.jobs) as pool:
+        while True:
+            case = next(missing(measuring, args, tried), None)
+            if case and len(running) < measuring.jobs:
+                left = sum(1 for _ in missing(measuring, args, tried))
+                print(f"{time.strftime('%H:%M:%S')}  {case.key}  ({left} to measure)", file=sys.stderr, flush=True)
+                tried.add(case.key)
+                running.add(pool.submit(_measure, measuring, case))
+            elif running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                failed += sum(not future.result() for future in done)
+            else:
+                return failed
+
+
+def _measure(measuring: Measuring, case: Case) -> bool:
+    """Measure a case and print what came out; returns whether it could be measured."""
+    result = measuring.measure(case)
+    text = result.get("error") or _measured(result)
+    print(f"{time.strftime('%H:%M:%S')}  {case.key}: {text}, {result['wall_s']} s", file=sys.stderr, flush=True)
+    return "error" not in result
 
 
 def _measured(result: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ from core.training.auto_network import FORWARD_SHARE, VALIDATIONS_SHARE
 from core.training.plan import TrainingPlan, make_plan
 
 COSTS = "costs"  # the suite that trains nothing
-CALIBRATION_MINUTES = 0.5
+CALIBRATION_MINUTES = 1 / 3
 NEVER_BEFORE_THE_END = 10**6  # epochs between validations of whole volumes
 IGNORED_BY_CALIBRATION = ("path", "fold", "folds", "seed", "minutes", "epochs", "test_subjects", "val_subjects")
 
@@ -85,6 +86,7 @@ class Measuring:
     file : ResultFile. Results and calibrations.
     in_steps : bool. Whether budgets are converted to numbers of steps, by the speed of a short training.
     device : str. As in the configuration.
+    jobs : int. Cases that are measured at once, each on its part of the cores.
     """
 
     folders: dict[str, str]
@@ -92,7 +94,9 @@ class Measuring:
     file: ResultFile
     in_steps: bool = False
     device: str = "auto"
+    jobs: int = 1
     _no_runs: Path = field(init=False)
+    _preparing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         self._no_runs = self.work / "no-runs"  # the preset auto chooses as on a machine without runs
@@ -117,11 +121,14 @@ class Measuring:
 
     def _accuracy(self, case: Case) -> dict[str, Any]:
         """What is trained and at what cost, and the Dice."""
-        configs = [self._final(config) for config in self._configs(case)]
-        found = self._cost(configs[0]) | {"command": [_shown_command(config) for config in configs]}
+        with self._preparing:  # a calibration measures time, and a trace changes torch's modes
+            budgets = self._configs(case)
+            configs = [self._final(config) for config in budgets]
+            found = self._cost(configs[0]) | {"command": [_shown_command(config) for config in configs]}
+            speed = self._calibrated(budgets[0]) if self.in_steps else None
         runs = [self._train(config, case) for config in configs]
         found |= {"epochs": configs[0].run.epochs if self.in_steps else 0, "in_steps": self.in_steps}
-        return found | self._speed(runs[0]) | self._score(case, runs)
+        return found | self._speed(runs[0], speed) | self._score(case, runs)
 
     def _bench(self, network: str) -> dict[str, Any]:
         """Cost of a training step of a network at its default widths, measured in a process of its own."""
@@ -178,6 +185,8 @@ class Measuring:
         values = {"minutes": 0.0, "samples_train": samples, "epochs": max(1, round(sub_volumes / samples))}
         if config.validation.whole_every:
             values["whole_every"] = NEVER_BEFORE_THE_END
+        if self.jobs > 1:
+            values["threads"] = max(1, (os.cpu_count() or 1) // self.jobs)
         return config.with_values(values)
 
     def _calibrated(self, config: TrainConfig) -> float:
@@ -219,20 +228,24 @@ class Measuring:
     def _command(self, command: list[str], undisturbed: bool = False) -> str:
         environment = {**os.environ, "SEGMENTARIUM_CHECKPOINTS": str(self.work)}
         words = [sys.executable, "-m", "core", *command]
-        first = _go_before_all_others if undisturbed else None
-        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, preexec_fn=first)
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise CaseError(lines[-1][:500] if lines else f"exit status {done.returncode}")
-        return done.stdout
+        pipe = subprocess.PIPE
+        with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+            if undisturbed:
+                _go_before_all_others(process.pid)
+            output, errors = process.communicate()
+        if process.returncode:
+            lines = [line for line in errors.splitlines() if line.strip()]
+            raise CaseError(lines[-1][:500] if lines else f"exit status {process.returncode}")
+        return output
 
     def _speeds(self, run: Path) -> list[float]:
         return [row.value for row in read_metrics(run) if row.name == "speed" and row.value > 0]
 
-    def _speed(self, run: Path) -> dict[str, Any]:
-        """Milliseconds of a sub-volume in the median of the run."""
+    def _speed(self, run: Path, calibrated: float | None) -> dict[str, Any]:
+        """Milliseconds of a sub-volume: on the idle machine where that was measured, else in the median of the run."""
         speeds = self._speeds(run)
-        return {"ms": round(1000 / statistics.median(speeds), 1)} if speeds else {}
+        speed = calibrated or (statistics.median(speeds) if speeds else None)
+        return {} if speed is None else {"ms": round(1000 / speed, 1)}
 
     def _score(self, case: Case, runs: list[Path]) -> dict[str, Any]:
         """Dice of whole volumes with the last checkpoints, since the best ones were chosen on the held-out subjects."""
@@ -286,10 +299,10 @@ class Measuring:
         }
 
 
-def _go_before_all_others() -> None:
-    """Schedule this process, and what it starts, in real time; without the right to, it stays as it is."""
+def _go_before_all_others(process: int) -> None:
+    """Schedule a process, and what it starts, in real time; without the right to, it stays as it is."""
     with contextlib.suppress(AttributeError, OSError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.sched_setscheduler(process, os.SCHED_RR, os.sched_param(1))
 
 
 def _facts(case: Case) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from core.paths import project_root
 
 
 class ResultFile:
-    """Results and calibrations in a JSON file, written after each of them.
+    """Results and calibrations in a JSON file, written after each of them; threads may share it.
 
     Parameters
     ----------
@@ -31,19 +32,22 @@ class ResultFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.Lock()
         data = json.loads(path.read_text()) if path.is_file() else {}
         self.results: dict[str, dict[str, Any]] = data.get("results", {})
         self.calibrations: dict[str, float] = data.get("calibrations", {})
 
     def add(self, key: str, result: dict[str, Any]) -> None:
         """Add a result."""
-        self.results[key] = result
-        self._write()
+        with self._lock:
+            self.results[key] = result
+            self._write()
 
     def add_calibration(self, key: str, speed: float) -> None:
         """Add a calibration."""
-        self.calibrations[key] = speed
-        self._write()
+        with self._lock:
+            self.calibrations[key] = speed
+            self._write()
 
     def of_suite(self, suite: str, failed: bool = False) -> list[dict[str, Any]]:
         """The results of a suite, or its cases that failed, in the order in which they were measured."""
