@@ -1,6 +1,7 @@
 """Dice that networks, losses, presets, refits and ensembles reach within time budgets on a CPU, for the tables.
 
-    python benchmarks/accuracy.py --hippocampus DIR --demo DIR [--only SUITE ...] [--steps-per-minute measured]
+    python benchmarks/accuracy.py --hippocampus DIR --demo DIR --other-demo DIR --fetal-atlas DIR [--only SUITE ...]
+                                  [--steps-per-minute measured] [--jobs N]
 
 Suites:
     costs      parameters, operations, time and memory of a training step of each network (``bench models``); no data
@@ -8,7 +9,9 @@ Suites:
                and on the demo data
     losses     every loss with the network of the preset auto, three minutes each
     auto       the preset auto beside all others: 1, 3 and 10 minutes on two folds of Task04_Hippocampus and one of the
-               demo data, 30 minutes on one fold
+               demo data, 30 minutes on one fold; 3 and 10 minutes on one fold of two data sets that the preset was not
+               made with: demo data with another seed, and an atlas of the fetal brain. A preset that lies far behind
+               the best has no longer budget on the same data (``BEHIND``)
     refit      ten minutes on all subjects but one fold, which is scored; for every fold
     ensemble   the same with the average of five networks, each of which leaves out another fold of the others
 
@@ -44,7 +47,7 @@ from core.models import MODELS
 from core.presets import AUTO, PRESET_NAMES
 
 OUT = Path(__file__).resolve().parent / "accuracy.json"
-HIPPOCAMPUS, DEMO = "hippocampus", "demo"
+HIPPOCAMPUS, DEMO, OTHER_DEMO, FETAL = "hippocampus", "demo", "other demo", "fetal atlas"
 SHORT, LONG = 3.0, 10.0  # minutes
 BEST = 5  # networks that are measured on more folds and on the demo data
 FOLDS = 5
@@ -52,7 +55,9 @@ AUTO_CASES = (
     *((HIPPOCAMPUS, minutes, fold) for minutes in (1.0, 3.0, 10.0) for fold in (0, 1)),
     *((DEMO, minutes, 0) for minutes in (1.0, 3.0, 10.0)),
     (HIPPOCAMPUS, 30.0, 0),
+    *((data, minutes, 0) for data in (OTHER_DEMO, FETAL) for minutes in (SHORT, LONG)),
 )
+BEHIND = {3.0: 0.2, 10.0: 0.05, 30.0: 0.02}  # Dice behind the best preset with the budget before, by minutes
 
 
 def costs(file: ResultFile, scale: float) -> Iterator[Case]:
@@ -83,10 +88,38 @@ def losses(file: ResultFile, scale: float) -> Iterator[Case]:
 
 
 def auto(file: ResultFile, scale: float) -> Iterator[Case]:
-    """Every preset with every budget."""
+    """Every preset with every budget, less those that lay too far behind; a longer budget after the shorter one."""
     for data, minutes, fold in AUTO_CASES:
-        for name in PRESET_NAMES:
-            yield Case("auto", name, data, name, minutes * scale, fold)
+        cases = auto_cases(data, minutes, fold, scale)
+        before = shorter_budget(data, minutes)
+        if before is not None:
+            needed = {case.label for case in auto_cases(data, before, 0, scale) if case.key not in file.results}
+            if needed - far_behind(file, data, before, scale):
+                continue
+        behind = far_behind(file, data, minutes, scale)
+        yield from (case for case in cases if case.label not in behind)
+
+
+def auto_cases(data: str, minutes: float, fold: int, scale: float = 1.0) -> list[Case]:
+    """Every preset with one budget on one fold."""
+    return [Case("auto", name, data, name, minutes * scale, fold) for name in PRESET_NAMES]
+
+
+def shorter_budget(data: str, minutes: float) -> float | None:
+    """The longest budget that is shorter, on the same data."""
+    return max((m for d, m, fold in AUTO_CASES if d == data and m < minutes and fold == 0), default=None)
+
+
+def far_behind(file: ResultFile, data: str, minutes: float, scale: float = 1.0) -> set[str]:
+    """Presets that were too far behind the best with the budget before, or were left out there already."""
+    before = shorter_budget(data, minutes)
+    if before is None:
+        return set()
+    left_out = far_behind(file, data, before, scale)
+    results = {case.label: file.results.get(case.key, {}) for case in auto_cases(data, before, 0, scale)}
+    dice = {label: result["mean_dice"] for label, result in results.items() if "mean_dice" in result}
+    best = max(dice.values(), default=0.0)
+    return left_out | {label for label, value in dice.items() if label != AUTO and value < best - BEHIND[minutes]}
 
 
 def held_back(suite: str, file: ResultFile, scale: float) -> Iterator[Case]:
@@ -109,6 +142,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hippocampus", metavar="DIR", help="folder of Task04_Hippocampus")
     parser.add_argument("--demo", metavar="DIR", help="folder of the demo data (python -m core demo DIR)")
+    parser.add_argument("--other-demo", metavar="DIR", help="folder of demo data of another seed (demo DIR --seed 1)")
+    parser.add_argument(
+        "--fetal-atlas", metavar="DIR", help="folder of the atlas of the fetal brain, layout fetal-atlas"
+    )
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), help="suites to measure")
     parser.add_argument("--labels", nargs="+", help="networks, losses or presets to measure; default: all")
     parser.add_argument("--out", type=Path, default=OUT, help="file of the results (default: %(default)s)")
@@ -120,10 +157,15 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="measure the cases again that are in the file")
     parser.add_argument("--again-failed", action="store_true", help="measure the cases again that failed before")
     args = parser.parse_args()
-    folders = {HIPPOCAMPUS: args.hippocampus, DEMO: args.demo}
+    folders = {
+        HIPPOCAMPUS: args.hippocampus,
+        DEMO: args.demo,
+        OTHER_DEMO: args.other_demo,
+        FETAL: args.fetal_atlas,
+    }
     folders = {name: str(Path(folder).absolute()) for name, folder in folders.items() if folder}
     if not folders and args.only != [COSTS]:
-        parser.error(f"expected --hippocampus DIR, --demo DIR or both, or --only {COSTS}")
+        parser.error(f"expected the folder of at least one data set (--hippocampus DIR), or --only {COSTS}")
     if args.jobs < 1 or (args.jobs > 1 and not args.steps_per_minute):
         parser.error(f"expected --jobs 1, or more with --steps-per-minute measured; found {args.jobs}")
     file = ResultFile(args.out)

@@ -20,7 +20,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.accuracy import AUTO_CASES, BEST, DEMO, FOLDS, HIPPOCAMPUS, OUT
+from benchmarks.accuracy import (
+    AUTO_CASES,
+    BEHIND,
+    BEST,
+    DEMO,
+    FETAL,
+    FOLDS,
+    HIPPOCAMPUS,
+    OTHER_DEMO,
+    OUT,
+    far_behind,
+)
 from benchmarks.accuracy_runs import COSTS
 from benchmarks.result_file import ResultFile
 from core.config import ModelConfig
@@ -119,19 +130,27 @@ def auto(file: ResultFile) -> list[str]:
     rows = [("Data, time, fold", AUTO, *PRESETS, "auto - best")]
     failed = _failed(file, "auto")
     found: list[Result] = []
+    cases = 0
     for data, minutes, fold in AUTO_CASES:
         of_case = [r for r in _of(file, "auto", data, fold) if r["minutes"] == minutes]
+        behind = far_behind(file, data, minutes)
         dice = {r["label"]: r["mean_dice"] for r in of_case}
         found += of_case
+        cases += len({*PRESET_NAMES} - behind)
         if not dice:
             continue
         without = {r["label"] for r in failed if (r["data"], r["minutes"], r["fold"]) == (data, minutes, fold)}
         others = [dice[name] for name in PRESETS if name in dice]
-        complete = AUTO in dice and others and {*PRESETS} <= {*dice, *without}
+        complete = AUTO in dice and others and {*PRESETS} <= {*dice, *without, *behind}
         difference = dice[AUTO] - max(others) if complete else None
         verdict = MISSING if difference is None else f"{difference:+.4f}{' (missed)' * (difference < -TOLERANCE)}"
-        rows.append((f"{data}, {minutes:g} min, {fold}", *(_dice(dice.get(n)) for n in (AUTO, *PRESETS)), verdict))
-    return [*_table(rows), *_below(_notes(found, "Trainings", len(AUTO_CASES) * len(PRESET_NAMES), failed))]
+        cells = ("behind" if name in behind - {*dice} else _dice(dice.get(name)) for name in (AUTO, *PRESETS))
+        rows.append((f"{data}, {minutes:g} min, {fold}", *cells, verdict))
+    notes = _notes(found, "Trainings", cases, failed)
+    if any("behind" in row for row in rows):
+        limits = ", ".join(f"{limit:g} before {minutes:g} minutes" for minutes, limit in BEHIND.items())
+        notes.append(f"Behind: not measured, as it lay too far below the best with the shorter budget ({limits}).")
+    return [*_table(rows), *_below(notes)]
 
 
 def held_back(file: ResultFile) -> list[str]:
@@ -207,7 +226,7 @@ def _of(file: ResultFile, suite: str, data: str, fold: int | None = None, failed
 def _failed(file: ResultFile, suite: str, data: str = "", fold: int | None = None) -> list[Result]:
     """Cases that failed; of all data sets and folds where none is given."""
     if not data and suite != COSTS:
-        return [*_of(file, suite, HIPPOCAMPUS, fold, True), *_of(file, suite, DEMO, fold, True)]
+        return [r for data in (HIPPOCAMPUS, DEMO, OTHER_DEMO, FETAL) for r in _of(file, suite, data, fold, True)]
     return file.of_suite(COSTS, True) if suite == COSTS else _of(file, suite, data, fold, True)
 
 

@@ -62,6 +62,30 @@ def test_what_is_in_the_file_is_not_measured_again_and_the_best_go_on(file: Resu
     assert len(left(again, again=True)) == 1 + 3 * accuracy.BEST, "the failed one too"
 
 
+def test_preset_that_lay_far_behind_has_no_longer_budget(file: ResultFile) -> None:
+    assert not [key for key in left(file, suites=("auto",)) if "/1 min/" not in key], "the shorter budget first"
+    scores = {"auto": 0.6, "quick": 0.85, "fast": 0.87, "thorough": 0.7}
+    for fold in (0, 1):
+        for case in accuracy.auto_cases("hippocampus", 1.0, fold):
+            dice = scores.get(case.label)
+            file.add(case.key, {**facts(case), "error": "no memory"} if dice is None else result(case, dice))
+    three = [key for key in left(file, suites=("auto",)) if "hippocampus" in key]
+    assert [key.split("/")[2] for key in three if "fold 0" in key] == ["auto", "quick", "fast", "thorough", "article"]
+    scores |= {"quick": 0.81, "fast": 0.88, "thorough": 0.835, "article": 0.5}
+    for case in accuracy.auto_cases("hippocampus", 3.0, 0):
+        file.add(case.key, result(case, scores[case.label]))
+    ten = [key for key in left(file, suites=("auto",)) if "hippocampus" in key and "/10 min/fold 1" in key]
+    assert [key.split("/")[2] for key in ten] == ["auto", "fast", "thorough"], "auto always"
+    for case in accuracy.auto_cases("hippocampus", 10.0, 0):
+        if case.key in left(file, suites=("auto",)):
+            file.add(case.key, result(case, {"auto": 0.89, "fast": 0.88, "thorough": 0.865}[case.label]))
+    thirty = [key for key in left(file, suites=("auto",)) if "/30 min/" in key]
+    assert [key.split("/")[2] for key in thirty] == ["auto", "fast"]
+    row = next(line for line in write_tables.auto(file) if line.startswith("| hippocampus, 10 min, 0"))
+    assert row == "| hippocampus, 10 min, 0 | 0.8900 | behind | 0.8800 | 0.8650 | behind | +0.0100 |"
+    assert "Behind: not measured" in write_tables.auto(file)[-1]
+
+
 @pytest.mark.slow
 def test_refit_and_ensemble_never_train_on_what_they_are_scored_on(tmp_path: Path, file: ResultFile) -> None:
     write_heads(tmp_path / "heads", 10)
@@ -117,7 +141,7 @@ def test_tables_are_sorted_and_say_what_was_missed(file: ResultFile) -> None:
         file.add(case.key, {**facts(case), "error": "not enough memory"})
     _, _, row, _, note = write_tables.auto(file)
     assert row == "| hippocampus, 1 min, 0 | 0.8701 | 0.8500 | 0.8731 | – | – | -0.0030 (missed) |"
-    assert "thorough failed: not enough memory." in note and "3 of 50 measured, the rest not yet" in note
+    assert "thorough failed: not enough memory." in note and "3 of 70 measured, the rest not yet" in note
     assert "3 of 3 with budgets as steps of an idle machine" in note
     assert write_tables.losses(file) == ["Not measured yet."]
 
