@@ -13,6 +13,7 @@ from core.runs.review_notes import NotedModel, latest_marks
 from ui.review import view
 from ui.review.case_list import Scores, case_list
 from ui.review.case_order import choose_order, choose_shown, spread_of, worst_first
+from ui.review.case_viewer import Found, ShownOnce, case_viewer, first_picture, shown_classes
 from ui.review.epochs_view import epochs_controls, read_epochs, with_epoch_layers
 from ui.review.export_view import export_button
 from ui.review.features_view import features_controls, read_features
@@ -92,7 +93,7 @@ with choosers:
     save_to_url(filter_key, case_filter, "cases", filters[0])
 predictions = read_predictions(runs_root(), model.path, choice.folder)
 noted = NotedModel(runs_root(), model.path, choice.folder)
-classes = view.shown_classes({"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground)
+classes = shown_classes({"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground)
 of_set = held_out if case_filter == HELD_OUT else dataset.ids
 with side:
     view.summary(dataset, metadata, view.CaseList(model.path, choice.folder, list(of_set), predictions))
@@ -142,7 +143,7 @@ with picture:
         if (of_second := scores_of_all(cases, metadata, dataset, second)) is not None:
             show_models(cases, metadata, of_second, order, open_case)
     else:
-        with view.first_picture(), stop_on_user_error():
+        with first_picture(), stop_on_user_error():
             file = predictions[chosen].file if chosen in predictions else None
             heat = heat_of(model.path, choice.folder, metadata, predictions.get(chosen))
             features = read_features(model.path, choice.folder, metadata, predictions.get(chosen))
@@ -152,12 +153,12 @@ with picture:
             scene = with_second_layer(scene, second, dataset, metadata.label_space, chosen)
         epochs = read_epochs(model, dataset, chosen)
         scene = with_epoch_layers(scene, epochs, metadata.label_space)
-        found = view.Found(
+        found = Found(
             findings_url(model.path, dataset, predictions.get(chosen), scene),
             surface_urls(model.path, dataset, metadata, predictions.get(chosen)),
         )
-        once = view.ShownOnce(target(), features.reveal)
-        view.case_viewer(scene, query_params.get(CROSSHAIR), chosen, found, once)
+        once = ShownOnce(target(), features.reveal)
+        case_viewer(scene, query_params.get(CROSSHAIR), chosen, found, once)
         view.resampling_note(predictions.get(chosen), scene)
         epochs_controls(epochs)
         features_controls(features)

@@ -20,6 +20,7 @@ from core.files import FileStamp, file_stamp
 from core.imaging.image_files import files_of
 from core.runs.predictions import Prediction
 from ui.review import view
+from ui.review.case_viewer import Found, case_viewer, first_picture, shown_classes
 from ui.review.file_choice import TITLES, ChosenFiles, choose_files
 from ui.review.file_job import FileScores
 from ui.review.file_names import name_values
@@ -173,20 +174,20 @@ def _show_scores(case: FileCase, scores: FileScores) -> dict[str, Any] | None:
     segmentation = case.segmentations[SEGMENTATION].subjects[0].label
     assert segmentation is not None, "a data set of a segmentation"
     kept = Prediction(case.id, segmentation, score, epoch=0, step=0, stale_reason="", made_at=0)
-    view.score_table(kept, view.shown_classes(report["classes"]))
+    view.score_table(kept, shown_classes(report["classes"]))
     return report
 
 
 def _show_case(case: FileCase, report: Mapping[str, Any] | None) -> None:
     """Render the viewer."""
     try:
-        with view.first_picture(VIEWER):
+        with first_picture(VIEWER):
             scene = file_scene(case)
     except UserError as error:
         _error(error)
         return
     findings = _findings_url(case, report)
-    view.case_viewer(scene, query_params.get(CROSSHAIR), case.id, view.Found(findings), key=VIEWER)
+    case_viewer(scene, query_params.get(CROSSHAIR), case.id, Found(findings), key=VIEWER)
     only = next(iter(case.segmentations)) if len(case.segmentations) == 1 else ""
     if only == SEGMENTATION:
         st.caption("Errors and scores need a reference.")

@@ -1,4 +1,4 @@
-"""The Review page's order of cases, the voxel size of a segmentation, and the crosshair in the URL."""
+"""The Review page's order of cases, the scores of a case, and the voxel size of its segmentation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from core.evaluation.metrics import SubjectScore
 from core.imaging.display import Channel, Grid
 from core.regions import Region, RegionSpace
 from core.runs.predictions import Prediction
-from core.types import VoxelIndex
 from ui.review import view
 from ui.review.case_order import worst_first
 from ui.shared.class_table import ClassRow
@@ -36,32 +35,6 @@ def test_worst_case_is_first_and_unsegmented_cases_are_last() -> None:
 def test_cases_without_a_reference_begin_where_networks_disagree_most() -> None:
     predictions = {s: replace(prediction(s, None), mean_disagreement=d) for s, d in (("a", 0.01), ("b", 0.2))}
     assert worst_first(["a", "b"], predictions) == ["b", "a"]
-
-
-@pytest.mark.parametrize(
-    ("text", "voxel"),
-    [
-        ("1,2,3", (0, 1, 2)), ("4,5,6", (3, 4, 5)), (None, None), ("", None), ("5,1,99", (3, 0, 5)), ("0,1,1", None),
-        ("1,2", None), ("a,b,c", None), ("1,2,3,4", None),
-    ],
-)  # fmt: skip
-def test_crosshair_of_the_url_is_moved_into_the_volume_or_none_if_it_is_invalid(
-    text: str | None, voxel: VoxelIndex | None
-) -> None:
-    assert view.parse_crosshair(text, SCENE) == voxel
-
-
-@pytest.mark.parametrize(
-    ("spacing_mm", "plane"),
-    [
-        ((1, 1, 1), "axial"), ((1, 1, 5), "axial"), ((0.5, 3, 0.5), "coronal"), ((4, 1, 1), "sagittal"),
-        ((1.2, 1, 1), "axial"),
-    ],
-)  # fmt: skip
-def test_first_plane_is_that_of_the_slices_of_thick_slices_else_axial(
-    spacing_mm: tuple[float, float, float], plane: str
-) -> None:
-    assert view.sharpest_plane(Grid((4, 5, 6), spacing_mm, None)) == plane
 
 
 def test_scores_without_postprocessing_and_the_disagreement_stay_visible(monkeypatch: pytest.MonkeyPatch) -> None:
