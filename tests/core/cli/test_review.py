@@ -222,6 +222,25 @@ def test_status_is_1_where_no_segmentation_could_be_scored(
     assert main(score) == 1
 
 
+@pytest.mark.parametrize("action", ["analyse", "calibration"])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_status_is_1_where_no_kept_segmentation_can_be_used(
+    action: str,
+    options: list[str],
+    quiz_run: QuizRun,
+    subjects: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for id in subjects:
+        (kept,) = (tmp_path / "checkpoints").glob(f"*/predictions/*/{id}.nii.gz")
+        kept.write_bytes(b"no image")
+    assert main(["review", action, quiz_run.run, str(quiz_run.data), *options]) == 1
+    output, errors = capsys.readouterr()
+    assert all(f"warning: {id}" in errors for id in subjects)
+    assert not options or sorted(json.loads(output)["failures"]) == subjects
+
+
 def test_notes_are_written_listed_and_exported(
     quiz_run: QuizRun, subjects: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
