@@ -133,7 +133,7 @@ def auto(file: ResultFile) -> list[str]:
     cases = 0
     for data, minutes, fold in AUTO_CASES:
         of_case = [r for r in _of(file, "auto", data, fold) if r["minutes"] == minutes]
-        behind = far_behind(file, data, minutes)
+        behind = far_behind(file, data, minutes, fold)
         dice = {r["label"]: r["mean_dice"] for r in of_case}
         found += of_case
         cases += len({*PRESET_NAMES} - behind)
@@ -148,8 +148,11 @@ def auto(file: ResultFile) -> list[str]:
         rows.append((f"{data}, {minutes:g} min, {fold}", *cells, verdict))
     notes = _notes(found, "Trainings", cases, failed)
     if any("behind" in row for row in rows):
-        limits = ", ".join(f"{limit:g} before {minutes:g} minutes" for minutes, limit in BEHIND.items())
-        notes.append(f"Behind: not measured, as it lay too far below the best with the shorter budget ({limits}).")
+        limits = ", ".join(f"{minutes:g} min: {limit:g}" for minutes, limit in BEHIND.items())
+        notes.append(
+            "Behind: not measured, as it lay too far below the best with the next shorter budget, or for the shortest "
+            f"on fold 0 of {HIPPOCAMPUS} ({limits})."
+        )
     return [*_table(rows), *_below(notes)]
 
 
