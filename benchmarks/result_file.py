@@ -90,9 +90,9 @@ def machine_name(device: str = "cpu") -> str:
 
 @functools.cache
 def program_name() -> str:
-    """Version of this program and its commit; "changed" where its code differs from it."""
+    """Version of this program and the last commit that changed its code; "changed" where the code differs from it."""
     version = f"Segmentarium {core.__version__}"
-    commit = _git("rev-parse", "--short=10", "HEAD")
+    commit = _git("log", "-1", "--format=%h", "--abbrev=10", "--", "core")
     if not commit:
         return version
     return f"{version}, commit {commit}{', changed' if _git('status', '--porcelain', '--', 'core') else ''}"
