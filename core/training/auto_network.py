@@ -103,6 +103,7 @@ class FittedNetwork:
     passes : float. Voxels of all sub-volumes over those of the training subjects.
     training_s : float. Estimated duration of these steps.
     validation_s : float. Estimated duration of one validation on whole volumes.
+    volume_s : float. Estimated duration of the prediction of one of them, here.
     """
 
     network: Choice
@@ -111,6 +112,7 @@ class FittedNetwork:
     passes: float
     training_s: float
     validation_s: float
+    volume_s: float
 
 
 def fit_network(config: TrainConfig, work: Work, shapes: list[Size3]) -> FittedNetwork:
@@ -143,7 +145,8 @@ def fit_network(config: TrainConfig, work: Work, shapes: list[Size3]) -> FittedN
         sub_volume = Choice("Sub-volume", text_of_size, {"sub_volume": smaller.size})
     network = Choice("Network", text, values)
     training_s = smaller.steps * smaller.step_s
-    return FittedNetwork(network, sub_volume, smaller.steps, smaller.passes, training_s, smaller.validation_s)
+    seconds = training_s, smaller.validation_s, smaller.volume_s
+    return FittedNetwork(network, sub_volume, smaller.steps, smaller.passes, *seconds)
 
 
 def round_number(number: float) -> int:
@@ -175,12 +178,17 @@ class _Estimate:
     @property
     def validation_s(self) -> float:
         """Duration of one validation on whole volumes in tiles."""
+        return self.work.held_out * self.volume_s
+
+    @property
+    def volume_s(self) -> float:
+        """Duration of the prediction of a whole volume in tiles."""
         place = self.work.place
         kind = DEVICE_KINDS[place.device]
         tile_s = self.kflop_per_voxel * math.prod(self.size) / 1e6 * FORWARD_SHARE / kind.gflops
         overlap = self.config.validation.overlap
         tiles = [number_of_tiles(shape, self.size, overlap) for shape in self.shapes]
-        return self.work.held_out * sum(tiles) / max(len(tiles), 1) * tile_s * place.measured.expected
+        return sum(tiles) / max(len(tiles), 1) * tile_s * place.measured.expected
 
     @property
     def steps(self) -> float:

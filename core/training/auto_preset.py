@@ -30,6 +30,8 @@ MIN_AVERAGED, MAX_AVERAGED = 33, 1000  # steps: a decay of 0.97, and of 0.999
 # Augmentation grows with the logarithm of the passes over the data, between two presets.
 LIGHT_PASSES, STRONG_PASSES = 16.0, 50.0
 LIGHT, STRONG = "fast", "thorough"
+BOTH_WAYS = 2.5  # durations of a validation in tiles, for one in tiles and one in a single pass
+MAX_MIRRORED_S = 5.0  # duration of a mirrored prediction of one volume, up to which it is chosen
 # Fields that are chosen; where one is given, others follow from it.
 OTHERS_FOLLOW = ("sub_volume", "batch_size", "accumulate")
 AUGMENTATION = ("affine", "elastic", "intensity")
@@ -120,6 +122,7 @@ def choose(config: TrainConfig, work: Work) -> Recipe:
                 _of(LIGHT, ("optimizer", "learning_rate", "momentum", "weight_decay", "lr_schedule", "warmup")),
             ),
             _average(steps),
+            _mirrored(config, chosen),
             _validation(config, work, chosen),
         )
     )  # fmt: skip
@@ -142,16 +145,39 @@ def _average(steps: float) -> Choice:
     return Choice("Averaged weights", f"over about the last {averaged:,.0f} steps", {"ema": decay})
 
 
+def _mirrored(config: TrainConfig, chosen: FittedNetwork) -> Choice:
+    def choice(mirror: bool, text: str) -> Choice:
+        return Choice("Mirrored prediction", text, {"mirror": mirror})
+
+    if not config.augment.flip or config.augment.lateral == "off":
+        return choice(False, "none, as no sub-volume is mirrored in training")
+    if config.augment.lateral == "ignore":
+        return choice(False, "none, as left and right are not told apart in training")
+    volume_s = 2 * chosen.volume_s
+    duration = format_duration(max(volume_s, 1))
+    if volume_s > MAX_MIRRORED_S:
+        return choice(False, f"none: with it a whole volume would take about {duration}")
+    if not _fits(2 * BOTH_WAYS * chosen.validation_s, config):
+        return choice(False, "none: with it validation would take too much of the time")
+    text = "each volume is segmented as it is and mirrored left-right, and both are averaged"
+    return choice(True, f"{text}, in {'less than a second' if volume_s < 1 else f'about {duration}'}")
+
+
+def _fits(validation_s: float, config: TrainConfig) -> bool:
+    """Whether a validation takes no more than its share of a time budget."""
+    return not config.run.minutes or validation_s <= MAX_VALIDATION_SHARE * config.run.minutes * 60
+
+
 def _validation(config: TrainConfig, work: Work, chosen: FittedNetwork) -> Choice:
     values: dict[str, Any] = {"samples_val": 8, "whole_every": 5, "inference_mode": "auto"}
     if not work.held_out:
         return Choice("Validation", "none: no subject is held out", values)
-    budget_s = config.run.minutes * 60
-    duration = format_duration(max(chosen.validation_s, 1))
+    validation_s = chosen.validation_s * (2 if _mirrored(config, chosen).values["mirror"] else 1)
+    duration = format_duration(max(validation_s, 1))
     subjects = f"whole volumes of {format_count(work.held_out, 'held-out subject')}"
-    if not budget_s or chosen.validation_s * 2.5 <= MAX_VALIDATION_SHARE * budget_s:
+    if _fits(BOTH_WAYS * validation_s, config):
         return Choice("Validation", f"{subjects}, in about {duration}; both ways of inference are compared", values)
-    if chosen.validation_s <= MAX_VALIDATION_SHARE * budget_s:
+    if _fits(validation_s, config):
         text = (
             f"{subjects} in tiles alone, in about {duration}: comparing with one pass would take too much of the time"
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from core.class_positions import ClassPositions
 from core.config import TrainConfig
+from core.errors import ConfigError
 from core.laterality import (
     Mirroring,
     check_pairs,
@@ -16,6 +17,7 @@ from core.laterality import (
     resolve_mirroring,
     stored_mirroring,
 )
+from core.presets import AUTO
 
 if TYPE_CHECKING:
     from core.training.run_data import RunData
@@ -52,7 +54,8 @@ def decide_mirroring(config: TrainConfig, data: RunData, measured: Mapping[str, 
     Raises
     ------
     ConfigError
-        If a stated pair is not of the network's classes.
+        If a stated pair is not of the network's classes, or if predictions are to be mirrored and the mirror image of a
+        region is not a region; what ``auto`` chose is left out then, with a note.
     """
     classes, augment = data.labels.names, config.augment
     check_pairs(augment, classes)
@@ -60,7 +63,17 @@ def decide_mirroring(config: TrainConfig, data: RunData, measured: Mapping[str, 
     sides = find_sides(classes, data.dataset.labels.names, positions, augment.stated_pairs)
     mirroring = resolve_mirroring(augment, sides, data.unoriented)
     oriented = [p for p in positions if p.id not in data.unoriented]
-    return _applied(config, mirroring, describe_reversed(sides, classes, oriented))
+    decided = _applied(config, mirroring, describe_reversed(sides, classes, oriented))
+    if not decided.config.validation.mirror or data.trained_regions is None:
+        return decided
+    try:
+        data.trained_regions.swapped_channels(decided.config.swapped_classes)
+    except ConfigError as error:
+        if config.preset != AUTO:
+            raise
+        note = f"predictions are not mirrored, which auto had chosen: {error}"
+        return replace(decided, config=decided.config.with_values({"mirror": False}), notes=(*decided.notes, note))
+    return decided
 
 
 def keep_mirroring(config: TrainConfig, before: TrainConfig) -> RunMirroring:
@@ -71,7 +84,8 @@ def keep_mirroring(config: TrainConfig, before: TrainConfig) -> RunMirroring:
     config : TrainConfig. Of the run, with all classes resolved.
     before : TrainConfig. That of its checkpoint.
     """
-    return _applied(config, stored_mirroring(before.augment))
+    kept = config.with_values({"mirror": before.validation.mirror})
+    return _applied(kept, stored_mirroring(before.augment))
 
 
 def _applied(config: TrainConfig, mirroring: Mirroring, notes: tuple[str, ...] = ()) -> RunMirroring:

@@ -54,7 +54,8 @@ def test_choices_are_a_configuration_and_each_has_a_reason(work: Work, minutes: 
     make_plan(config, shapes=work.shapes, spacings_mm=work.spacings_mm, modalities=2, classes=4)
     topics = [reason.partition(":")[0] for reason in reasons]
     assert topics == [
-        "Time", "Network", "Sub-volume", "Batch", "Augmentation", "Loss", "Schedule", "Averaged weights", "Validation",
+        "Time", "Network", "Sub-volume", "Batch", "Augmentation", "Loss", "Schedule", "Averaged weights",
+        "Mirrored prediction", "Validation",
     ]  # fmt: skip
     assert values["minutes"] == minutes, "the time is the user's"
 
@@ -65,6 +66,7 @@ def test_one_minute_of_small_volumes_is_the_recipe_that_was_measured_best() -> N
     # The decay of the average is measured between 0.97 and 0.99; validation takes no share of the time here.
     for name in measured.keys() - {"ema", "epochs", "whole_every"}:
         assert values[name] == measured[name], name
+    assert values["mirror"], "0.002 more, and a volume takes less than a second"
     assert values["ema"] == pytest.approx(0.99, abs=0.003)
 
 
@@ -107,6 +109,22 @@ def test_a_short_time_has_smaller_sub_volumes_and_no_validation_that_takes_much_
     assert later["sub_volume"] == () and later["whole_every"] > 0 and later["inference_mode"] == "auto"
     assert chosen(replace(HEADS, held_out=0), minutes=1.0)[1][-1] == "Validation: none: no subject is held out"
     assert 0 < MAX_VALIDATION_SHARE < 0.5
+
+
+def test_predictions_are_mirrored_where_that_takes_little_time_and_is_right() -> None:
+    def mirror(work: Work, **given: Any) -> tuple[bool, str]:
+        values, reasons = chosen(work, **given)
+        return values["mirror"], next(r for r in reasons if r.startswith("Mirrored prediction: "))
+
+    assert mirror(HIPPOCAMPI, minutes=3.0)[0]
+    yes, reason = mirror(HIPPOCAMPI, minutes=0.2)
+    assert not yes and reason.endswith("validation would take too much of the time")
+    yes, reason = mirror(HEADS, minutes=600.0)
+    assert not yes and "a whole volume would take about" in reason
+    assert mirror(replace(HEADS, place=TrainingPlace("cuda")), minutes=60.0)[0]
+    for given in ({"flip": 0.0}, {"lateral": "off"}, {"lateral": "ignore"}):
+        assert not mirror(HIPPOCAMPI, minutes=3.0, **given)[0], given
+    assert mirror(replace(HIPPOCAMPI, held_out=0), minutes=0.2)[0], "no validation takes time"
 
 
 def test_given_values_stay_and_are_named_with_the_choice_that_they_replace() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from core.config import TrainConfig
 from core.datasets import open_dataset
 from core.datasets.loading import load_subject
 from core.datasets.single_case import read_images
+from core.datasets.splits import Split
 from core.errors import ConfigError
 from core.evaluation.metrics import dice_per_class
 from core.events import Event, Note, Ready
 from core.inference.predictor import InferenceOverrides, Predictor
 from core.inference.subject_image import SubjectImage
 from core.presets import preset
+from core.regions import Region, RegionSpace
 from core.runs.launch import resolve_config
 from core.sampling.streaming import StreamedSubjects
 from core.training.experiment import train_run
-from core.training.run_mirroring import FACT
+from core.training.run_data import RunData
+from core.training.run_mirroring import FACT, decide_mirroring, keep_mirroring
 from core.training.subject_sets import SubjectSets
 from tests.support.balls import tiny
 from tests.support.kidneys import kidneys, write_kidneys
@@ -96,6 +100,23 @@ def test_classes_without_a_side_say_nothing(tmp_path: Path) -> None:
 def test_unknown_stated_pair_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="lateral_pairs: expected classes out of left kidney"):
         train(write_kidneys(tmp_path / "data"), tmp_path / "run", lateral_pairs=("left kidney", "spleen"))
+
+
+def test_region_without_a_mirror_image_refuses_mirrored_predictions_unless_auto_chose_them(tmp_path: Path) -> None:
+    dataset = open_dataset(write_kidneys(tmp_path / "data"))
+    classes = dataset.labels.names
+    regions = RegionSpace((Region("kidneys", PAIR), Region("one kidney", PAIR[:1])), classes)
+    data = RunData(dataset, Split((), (), ()), ("M0",), dataset.labels, {}, {}, (), regions, "regions")
+    config = TrainConfig().with_values({"mirror": True, "classes": classes[1:]})
+    with pytest.raises(ConfigError, match="mirror image of each region to be a region, got none for one kidney"):
+        decide_mirroring(config, data, {})
+    decided = decide_mirroring(replace(config, preset="auto"), data, {})
+    assert not decided.config.validation.mirror and decided.config.augment.flip == config.augment.flip
+    (note,) = decided.notes
+    assert note.startswith("predictions are not mirrored, which auto had chosen: mirror: expected the mirror image")
+    assert not keep_mirroring(replace(config, preset="auto"), decided.config).config.validation.mirror, "resumed too"
+    labels = replace(data, targets="labels")
+    assert decide_mirroring(config, labels, {}).config.validation.mirror
 
 
 @pytest.mark.slow
