@@ -212,8 +212,8 @@ class Measuring:
         size = self._plan(config).config.sampling.sub_volume
         tile = (size[0], size[1], size[2])
         tiles = statistics.mean(number_of_tiles(shape, tile, config.validation.overlap) for shape in shapes)
-        modes = 2 if config.validation.inference_mode == "auto" else 1
-        seconds = modes * held_out * tiles * FORWARD_SHARE / speed
+        passes = (2 if config.validation.inference_mode == "auto" else 1) * (2 if config.validation.mirror else 1)
+        seconds = passes * held_out * tiles * FORWARD_SHARE / speed
         return min(seconds, config.run.minutes * 30)
 
     # --- training and scores ------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ MIN_AVERAGED, MAX_AVERAGED = 33, 1000  # steps: a decay of 0.97, and of 0.999
 LIGHT_PASSES, STRONG_PASSES = 16.0, 50.0
 LIGHT, STRONG = "fast", "thorough"
 BOTH_WAYS = 2.5  # durations of a validation in tiles, for one in tiles and one in a single pass
-MAX_MIRRORED_S = 5.0  # duration of a mirrored prediction of one volume, up to which it is chosen
+MAX_MIRRORED_S = 20.0  # duration of a mirrored prediction of one volume, up to which it is chosen
 # Fields that are chosen; where one is given, others follow from it.
 OTHERS_FOLLOW = ("sub_volume", "batch_size", "accumulate")
 AUGMENTATION = ("affine", "elastic", "intensity")
@@ -157,7 +157,7 @@ def _mirrored(config: TrainConfig, chosen: FittedNetwork) -> Choice:
     duration = format_duration(max(volume_s, 1))
     if volume_s > MAX_MIRRORED_S:
         return choice(False, f"none: with it a whole volume would take about {duration}")
-    if not _fits(2 * BOTH_WAYS * chosen.validation_s, config):
+    if not _fits(2 * chosen.validation_s, config):
         return choice(False, "none: with it validation would take too much of the time")
     text = "each volume is segmented as it is and mirrored left-right, and both are averaged"
     return choice(True, f"{text}, in {'less than a second' if volume_s < 1 else f'about {duration}'}")
