@@ -185,6 +185,8 @@ def main() -> int:
 
 def measure_all(measuring: Measuring, args: argparse.Namespace) -> int:
     """Measure what is not in the file; returns the number of cases that failed."""
+    for wanted in list(missing(measuring, args, set())):
+        measuring.calibrate(wanted)  # one after the other, so that speeds are compared that were measured together
     tried, failed = set[str](), 0
     running = set[Future[bool]]()
     with ThreadPoolExecutor(measuring.jobs) as pool:

@@ -34,7 +34,10 @@ from core.training.plan import TrainingPlan, make_plan
 COSTS = "costs"  # the suite that trains nothing
 CALIBRATION_MINUTES = 1 / 3
 NEVER_BEFORE_THE_END = 10**6  # epochs between validations of whole volumes
-IGNORED_BY_CALIBRATION = ("path", "fold", "folds", "seed", "minutes", "epochs", "test_subjects", "val_subjects")
+IGNORED_BY_CALIBRATION = (  # fields that do not change the duration of a training step
+    *("path", "fold", "folds", "seed", "minutes", "epochs", "test_subjects", "val_subjects", "samples_train"),
+    *("ema", "learning_rate", "mirror", "whole_every", "samples_val", "inference_mode", "overlap"),
+)
 
 
 class CaseError(Exception):
@@ -118,6 +121,13 @@ class Measuring:
         result["wall_s"] = round(time.monotonic() - started)
         self.file.add(case.key, result)
         return result
+
+    def calibrate(self, case: Case) -> None:
+        """Measure the speed of the trainings of a case before anything else runs, if it is needed and not known."""
+        if self.in_steps and case.suite != COSTS:
+            with self._preparing, contextlib.suppress(CaseError):  # which measuring the case will name
+                for config in self._configs(case):
+                    self._calibrated(config)
 
     def _accuracy(self, case: Case) -> dict[str, Any]:
         """What is trained and at what cost, and the Dice."""

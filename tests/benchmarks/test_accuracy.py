@@ -121,6 +121,29 @@ def test_a_budget_becomes_the_steps_of_an_idle_machine(
     assert changed == {"minutes", "epochs"}
 
 
+@pytest.mark.slow
+def test_speed_is_measured_once_for_trainings_whose_steps_take_the_same_time(
+    tmp_path: Path, file: ResultFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_heads(tmp_path / "heads", 5)
+    measuring = Measuring({"hippocampus": str(tmp_path / "heads")}, tmp_path / "work", file, in_steps=True)
+    trained: list[str] = []
+
+    def run(command: list[str], undisturbed: bool = False) -> Path:
+        assert undisturbed
+        trained.append(command[command.index("--preset") + 1])
+        return tmp_path
+
+    monkeypatch.setattr(measuring, "_run", run)
+    monkeypatch.setattr(measuring, "_speeds", lambda run: [20.0, 25.0, 24.0])
+    for values in ((), (("mirror", True),), (("ema", 0.5), ("fold", 2))):
+        measuring.calibrate(Case("auto", "fast", "hippocampus", "fast", 2.0, values=values))
+    assert trained == ["fast"] and list(file.calibrations.values()) == [24.0]
+    measuring.calibrate(Case("auto", "fast", "hippocampus", "fast", 2.0, values=(("channels", (8, 16)),)))
+    measuring.calibrate(Case("costs", "unet3d", "", "", 0.0))
+    assert len(trained) == 2 == len(file.calibrations)
+
+
 def test_tables_are_sorted_and_say_what_was_missed(file: ResultFile) -> None:
     for name, dice in (("unet3d", 0.871), ("vnet", 0.882)):
         for fold in range(3):
