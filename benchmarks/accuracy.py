@@ -17,7 +17,7 @@ Suites:
 
 Results go to a JSON file (``--out``), one by one, each with its machine, versions, date and command; a case that is in
 it is not measured again, so the program can be ended and started at any time, on one machine or on several
-(``--again-failed``: also those that failed; ``--again``: all). It takes about ten hours in all. On a machine
+(``--again-failed``: also those that failed; ``--again``: all). All of it takes many hours. On a machine
 with other work choose ``--steps-per-minute measured``: each budget becomes the number of steps that the machine does in
 it when it is idle, from the fastest moments of a training of a few seconds, which goes before all other work where this
 user may schedule in real time (root, Linux); the trainings themselves can then be given the lowest priority

@@ -152,7 +152,7 @@ def _mirrored(config: TrainConfig, chosen: FittedNetwork) -> Choice:
     if not config.augment.flip or config.augment.lateral == "off":
         return choice(False, "none, as no sub-volume is mirrored in training")
     if config.augment.lateral == "ignore":
-        return choice(False, "none, as left and right are not told apart in training")
+        return choice(False, "none, as mirroring does not exchange the labels of left and right (lateral ignore)")
     volume_s = 2 * chosen.volume_s
     duration = format_duration(max(volume_s, 1))
     if volume_s > MAX_MIRRORED_S:
