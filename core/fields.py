@@ -215,7 +215,11 @@ class FieldSpec:
         if self.minimum is None:
             return unit
         word = f", or {self.special_word}" if self.special_value else ""
-        span = f"of {self.minimum:g} or more" if self.maximum is None else f"from {self.minimum:g} to {self.maximum:g}"
+        span = (
+            f"of {self.minimum:.15g} or more"
+            if self.maximum is None
+            else f"from {self.minimum:.15g} to {self.maximum:.15g}"
+        )
         return f" {span}{unit}{word}"
 
 

@@ -178,9 +178,9 @@ def _parse_range(spec: FieldSpec, text: str) -> Dimension:
                 f"search: {spec.name}: expected log or {kind} above 0 and at most {high - low:g}; got {parts[2]!r}"
             )
     if not low < high:
-        raise ConfigError(f"search: {spec.name}: expected a range from low to high, got {low:g} to {high:g}")
+        raise ConfigError(f"search: {spec.name}: expected a range from low to high, got {low:.15g} to {high:.15g}")
     if log and low <= 0:
-        raise ConfigError(f"search: {spec.name}: expected a range above 0 for log, got {low:g} to {high:g}")
+        raise ConfigError(f"search: {spec.name}: expected a range above 0 for log, got {low:.15g} to {high:.15g}")
     return Dimension(spec.name, (), low, high, log, step)
 
 
@@ -209,7 +209,7 @@ def _allowed(spec: FieldSpec) -> str:
     if spec.choices:
         return f" out of {', '.join(spec.choices)}"
     if is_number(spec) and spec.minimum is not None and spec.maximum is not None:
-        return f" from {spec.minimum:g} to {spec.maximum:g}"
+        return f" from {spec.minimum:.15g} to {spec.maximum:.15g}"
     return " (true, false)" if spec.type is bool else ""
 
 

@@ -61,6 +61,27 @@ def test_errors_of_core_contain_the_name_the_program_was_started_by(
     assert capsys.readouterr().err == "error: damaged; `segmentarium runs rebuild` makes it again\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--channels 4 8 16", "unrecognized arguments: 8 16, expected one word with commas: --channels 4,8,16"),
+        (
+            "--modalities T1, T2 --seed 1",
+            "unrecognized arguments: T2, expected one word with commas: --modalities T1,T2",
+        ),
+        ("--learningrate 0.1", "unrecognized arguments: --learningrate 0.1, did you mean --learning-rate?"),
+        ("--seed 3 4", "unrecognized arguments: 4"),
+        ("--device cpu ../more", "unrecognized arguments: ../more"),
+    ],
+)
+def test_unknown_arguments_are_one_line_that_says_what_was_probably_meant(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        build_parser("segmentarium").parse_args(["train", "DATA", *words.split()])
+    assert capsys.readouterr().err == f"segmentarium train: error: {message}; see `segmentarium train --help`\n"
+
+
 def test_every_command_has_help_and_a_folder_of_runs() -> None:
     parsers = list(sub_commands(build_parser("segmentarium")))
     names = {parser.prog for parser in parsers}
