@@ -79,12 +79,6 @@ except UserError as error:
     st.stop()
 
 held_out = [subject for subject in held_out if subject in dataset.ids]
-if choice.is_training_data and metadata.train_config.split.holds_out_nothing:
-    with side:
-        st.caption(
-            "Trained on every subject of this data but its test subjects: scores of the others say nothing about new "
-            "data."
-        )
 with choosers:
     filters = [HELD_OUT, ALL] if held_out else [ALL]
     filter_key = f"{CASE_FILTER}-{len(filters)}"
@@ -96,8 +90,9 @@ noted = NotedModel(runs_root(), model.path, choice.folder)
 classes = shown_classes({"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground)
 of_set = held_out if case_filter == HELD_OUT else dataset.ids
 with side:
-    view.summary(dataset, metadata, view.CaseList(model.path, choice.folder, list(of_set), predictions))
-    view.seen_note(metadata, choice.is_training_data, held_out)
+    cases_of_set = view.CaseList(model.path, choice.folder, list(of_set), predictions)
+    view.summary(dataset, metadata, cases_of_set)
+    view.seen_note(metadata, choice.is_training_data, cases_of_set, held_out)
     view.other_classes_note(dataset, metadata)
     order = choose_order(ScoredNames.of_checkpoint(metadata).names)
     spread = spread_of(of_set, predictions, order)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -140,6 +140,22 @@ class CheckpointMetadata:
         and in checkpoints of earlier versions."""
         stored = self.inference.get(OWN_NETWORK)
         return stored if isinstance(stored, dict) else {}
+
+    def is_training_data(self, data: Path) -> bool:
+        """Whether the folder of a data set is that of the training; ``False`` where the checkpoint does not say."""
+        stored = self.dataset.get("path")
+        return bool(stored) and Path(str(stored)).resolve() == data.resolve()
+
+    def seen_in_training(self, data: Path, subjects: Sequence[str]) -> list[str]:
+        """The subjects that the network, or one of an ensemble, was trained on, on which its scores are too good.
+
+        Parameters
+        ----------
+        data : Path. Folder of the data set of the subjects.
+        subjects : sequence of str. Ids.
+        """
+        trained = set(self.split.get("train", ())) if self.is_training_data(data) else set()
+        return [id for id in subjects if id in trained]
 
     @property
     def postprocessing(self) -> Postprocessing:

@@ -7,13 +7,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from core.checkpointing.metadata import CheckpointMetadata
 from core.cli.arguments import add_data, add_json, add_layout, add_model, add_progress
 from core.cli.inference_options import add_inference_options, inference_overrides
+from core.cli.kept_predictions import warn_of_training
 from core.cli.options import AS_IN_TRAINING, add_data_options, model_data_options
 from core.cli.output import align_columns, number_cell
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.compute.allocator import set_freed_memory_retention
-from core.datasets import open_dataset
+from core.datasets import Dataset, open_dataset
 from core.errors import ConfigError
 from core.evaluation.evaluate import SPLITS, Evaluation, evaluate
 from core.evaluation.metrics import MeanScore, SubjectScore
@@ -80,12 +82,7 @@ def run(args: argparse.Namespace) -> int:
     folder = dataset_folder(args.data)
     dataset = open_dataset(folder, args.layout, model_data_options(args, predictor.metadata, folder))
     subjects = args.subject or []
-    trained_on = predictor.metadata.dataset.get("path")
-    if args.split != "all" and not subjects and trained_on and str(dataset.path.resolve()) != trained_on:
-        print(
-            f"note: the run trained on {trained_on}; subjects of the same name here are taken to be the same",
-            file=sys.stderr,
-        )
+    _note_other_data(predictor.metadata, dataset, subjects or (dataset.labelled_ids if args.split == "all" else None))
     folder = predictions_folder(root, checkpoint, dataset.path)
 
     def keep(result: SubjectPrediction) -> None:
@@ -97,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
         )
     for text, ids in _subjects_by_warning(evaluation).items():
         print(f"warning: {format_list(ids)}: {with_advice(text)}", file=sys.stderr)
+    if evaluation.trained_on and args.split != "train":
+        warn_of_training("the model", evaluation.trained_on, len(evaluation.subjects))
     if args.json:
         ids = [file.parent.name if file.parent.joinpath("run.json").is_file() else str(file) for file in files]
         report = {
@@ -125,6 +124,23 @@ def run(args: argparse.Namespace) -> int:
     if args.keep:
         print(f"kept in {folder}")
     return 0
+
+
+def _note_other_data(metadata: CheckpointMetadata, dataset: Dataset, subjects: Sequence[str] | None) -> None:
+    """Remark that a data set is not that of the training, where its subjects have names of the training: those of a
+    split of the run (``None``), or given ones."""
+    stored = metadata.dataset.get("path")
+    if not stored or metadata.is_training_data(dataset.path):
+        return
+    if subjects is None:
+        text = "subjects of the same name here are taken to be the same"
+    else:
+        trained = set(metadata.split.get("train", ()))
+        same = [id for id in subjects if id in trained]
+        if not same:
+            return
+        text = f"if {format_list(same)} here are its training subjects of the same name, their scores are too good"
+    print(f"note: the run trained on {stored}; {text}", file=sys.stderr)
 
 
 def _subjects_by_warning(evaluation: Evaluation) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ class HelpFormatter(argparse.HelpFormatter):
 def default_text(action: argparse.Action) -> str | None:
     """The default value of an option as typed, or ``None`` for flags, positionals and options without one."""
     default = action.default
-    if not action.option_strings or action.nargs == 0 or default in (None, "", argparse.SUPPRESS):
+    empty = default is None or default is argparse.SUPPRESS or default in ("", (), [])
+    if not action.option_strings or action.nargs == 0 or empty:
         return None
     return " ".join(map(str, default)) if isinstance(default, (list, tuple)) else str(default)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from core.cli.arguments import add_data, add_layout, add_model
 from core.cli.options import AS_IN_TRAINING, add_data_options, model_data_options
 from core.datasets import Dataset, open_dataset
 from core.errors import RunError
+from core.formatting import format_count, format_list
 from core.paths import checkpoints_root, dataset_folder
 from core.presets import flag_words
 from core.runs.models import find_model
@@ -45,6 +48,10 @@ class KeptModel:
         folder = self.checkpoint.parent
         return files.read_name(folder) if (folder / files.CONFIG).is_file() else self.checkpoint.stem
 
+    def trained_on(self, cases: Sequence[str]) -> list[str]:
+        """The cases that the model was trained on."""
+        return self.metadata.seen_in_training(self.dataset.path, cases)
+
     def prediction(self, subject: str) -> Prediction:
         """The kept prediction of a subject.
 
@@ -73,6 +80,23 @@ def add_data_reading(parser: argparse.ArgumentParser) -> None:
     """How the data set is read."""
     add_layout(parser)
     add_data_options(parser, default=AS_IN_TRAINING)
+
+
+def warn_of_training(model: str, seen: Sequence[str], cases: int = 0) -> None:
+    """Warn of cases that a model was trained on.
+
+    Parameters
+    ----------
+    model : str. Its name.
+    seen : sequence of str. Ids of these cases; without any there is no warning.
+    cases : int. Number of all cases where figures are over all of them.
+    """
+    if not seen:
+        return
+    some = f"{len(seen)} of the {format_count(cases, 'case')} ({format_list(seen)})"
+    named = some if len(seen) < cases else format_list(seen)
+    effect = "these figures are too good" if cases else "its scores there are too good"
+    print(f"warning: {model} was trained on {named}: {effect}", file=sys.stderr)
 
 
 def open_kept_model(args: argparse.Namespace, model: str | None = None) -> KeptModel:

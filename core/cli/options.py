@@ -87,7 +87,7 @@ def model_data_options(args: argparse.Namespace, metadata: CheckpointMetadata, f
         If a value is not allowed.
     """
     options = data_options_from(args, metadata.train_config.data)
-    is_own = str(folder.resolve()) == metadata.dataset.get("path")
+    is_own = metadata.is_training_data(folder)
     return replace(options, layout=metadata.train_config.data.layout) if is_own else options
 
 

@@ -17,7 +17,7 @@ from core.cli import (
 )
 from core.cli.arguments import add_checkpoints, add_json, add_progress
 from core.cli.help_format import HelpFormatter
-from core.cli.kept_predictions import add_data_reading, add_kept_model, open_kept_model
+from core.cli.kept_predictions import add_data_reading, add_kept_model, open_kept_model, warn_of_training
 from core.cli.output import align_columns, check_output_file, number_cell, write_text
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.cli.values import voxel_index
@@ -123,9 +123,12 @@ def _cases(args: argparse.Namespace) -> int:
     subjects = sorted(model.predictions, key=natural_key)
     if not subjects:
         raise RunError(f"{args.run}: expected kept segmentations, found none; make them: {model.evaluate} --keep")
+    scores = {id: model.predictions[id].score for id in subjects}
+    trained_on = model.trained_on([id for id, score in scores.items() if score is not None])
+    warn_of_training(model.name, trained_on)
     if args.json:
-        scores = {id: model.predictions[id].score for id in subjects}
-        print(dumps({"subjects": [{"id": id, "score": s and s.to_json()} for id, s in scores.items()]}))
+        described = [{"id": id, "score": s and s.to_json()} for id, s in scores.items()]
+        print(dumps({"subjects": described, "trained_on": trained_on}))
         return 0
     table = case_table_csv(model.predictions, subjects)
     if args.out is None:
@@ -171,9 +174,12 @@ def _analyse(args: argparse.Namespace) -> int:
         print(f"warning: {id}: {reason}", file=sys.stderr)
     if found.outdated:
         print(f"warning: left out, outdated: {format_list(found.outdated)}", file=sys.stderr)
+    trained_on = model.trained_on(list(found.cases))
+    warn_of_training(model.name, trained_on, len(found.cases))
     if args.json:
         cases = {id: analysis.to_json() for id, analysis in found.cases.items()}
-        print(dumps({"cases": cases, "failures": found.failures, "outdated": list(found.outdated)}))
+        described = {"cases": cases, "failures": found.failures, "outdated": list(found.outdated)}
+        print(dumps({**described, "trained_on": trained_on}))
         return 0 if found.cases else 1
     pooled = pool(found.cases.values())
     if pooled is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from core.cli.arguments import add_progress
-from core.cli.kept_predictions import add_kept_model, open_kept_model
+from core.cli.kept_predictions import add_kept_model, open_kept_model, warn_of_training
 from core.cli.output import align_columns, number_cell
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.errors import RunError
@@ -54,11 +54,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"warning: {id}: {reason}", file=sys.stderr)
     if found.outdated:
         print(f"warning: left out, outdated: {format_list(found.outdated)}", file=sys.stderr)
+    trained_on = model.trained_on(list(found.cases))
+    warn_of_training(model.name, trained_on, len(found.cases))
     pooled = pool_calibration(found.cases.values())
     if args.json:
-        cases = {id: _described(counts) for id, counts in found.cases.items()}
-        described = {"classes": _described(pooled, with_bins=True), "cases": cases}
-        print(dumps({**described, "failures": found.failures, "outdated": list(found.outdated)}))
+        described: dict[str, Any] = {"classes": _described(pooled, with_bins=True)}
+        described["cases"] = {id: _described(counts) for id, counts in found.cases.items()}
+        left_out = {"failures": found.failures, "outdated": list(found.outdated)}
+        print(dumps({**described, **left_out, "trained_on": trained_on}))
         return 0 if pooled else 1
     if not pooled:
         raise RunError(f"{args.run}: expected segmentations whose probabilities can be counted, found none; see above")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from core.cli.arguments import add_data, add_progress
-from core.cli.kept_predictions import KeptModel, add_data_reading, open_kept_model
+from core.cli.kept_predictions import KeptModel, add_data_reading, open_kept_model, warn_of_training
 from core.cli.output import align_columns, number_cell
 from core.cli.segmentation_source import RATER, SOURCE_HELP, is_source, open_source, score_source
 from core.errors import ConfigError, RunError
@@ -19,7 +19,6 @@ from core.evaluation.paired_comparison import (
     PairedResult,
     comparable,
     compare_scores,
-    seen_in_training,
 )
 from core.formatting import format_count, format_list
 from core.strict_json import dumps
@@ -81,10 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if left_out:
         print(f"warning: only one of the models scores {format_list(left_out)}: not compared", file=sys.stderr)
     for side in sides:
-        seen = [id for id in shared if id in side.seen]
-        if seen:
-            what = f"{side.name} was trained on {format_list(seen)}"
-            print(f"warning: {what}: its scores there are too good", file=sys.stderr)
+        warn_of_training(side.name, [id for id in shared if id in side.seen])
     if args.json:
         described = {"measure": measure.key, "label": measure.label, "models": names, "cases": shared}
         described["left_out"] = list(left_out)
@@ -127,8 +123,7 @@ def _open_sides(args: argparse.Namespace) -> tuple[_Side, _Side]:
 
 def _of_model(model: KeptModel) -> _Side:
     scores = {id: kept.score for id, kept in model.predictions.items() if kept.score is not None}
-    seen = seen_in_training(model.metadata, model.dataset.path, list(scores))
-    return _Side(model.name, scores, tuple(seen), model.evaluate)
+    return _Side(model.name, scores, tuple(model.trained_on(list(scores))), model.evaluate)
 
 
 def _rows(results: Sequence[PairedResult], decimals: int) -> list[tuple[str, ...]]:

@@ -38,6 +38,8 @@ class Evaluation:
     unscored : tuple of str. Ids of segmented subjects that have no label.
     warnings : dict. By subject id, reasons why its prediction may be wrong; only subjects with any.
     unprocessed : dict. Score without the postprocessing by subject id; empty where the model has none.
+    trained_on : tuple of str. Ids of the subjects that the network, or one of an ensemble, was trained on; of another
+        data set than that of the training only where a split of the run is scored.
     """
 
     split: str
@@ -46,6 +48,7 @@ class Evaluation:
     unscored: tuple[str, ...] = ()
     warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unprocessed: dict[str, SubjectScore] = field(default_factory=dict)
+    trained_on: tuple[str, ...] = ()
 
     @property
     def unprocessed_mean(self) -> MeanScore | None:
@@ -68,6 +71,7 @@ class Evaluation:
             "mean": self.mean.to_json(),
             "mean_without_postprocessing": None if unprocessed is None else unprocessed.to_json(),
             "unscored": list(self.unscored),
+            "trained_on": list(self.trained_on),
             "warnings": {id: list(texts) for id, texts in self.warnings.items()},
         }
 
@@ -196,14 +200,16 @@ def evaluate(
     if progress is not None:
         progress(len(ids), len(ids), "")
     unscored = tuple(id for id in ids if id not in scores)
-    return Evaluation(name, scored.names, scores, unscored, warnings, unprocessed_scores)
+    trained_on = list(ids) if name == "train" else []
+    if name in (CHOSEN, "all"):
+        trained_on = predictor.metadata.seen_in_training(dataset.path, ids)
+    return Evaluation(name, scored.names, scores, unscored, warnings, unprocessed_scores, tuple(trained_on))
 
 
 def _record_of_training(predictor: Predictor, dataset: Dataset, split: str) -> DataRecord | None:
     """The record of the run's data, if the data set is taken to be the run's: by its folder, or because a split is
     scored."""
-    trained_on = predictor.metadata.dataset.get("path")
-    if split in (CHOSEN, "all") and str(dataset.path.resolve()) != trained_on:
+    if split in (CHOSEN, "all") and not predictor.metadata.is_training_data(dataset.path):
         return None
     return DataRecord.load_or_none(predictor.path.parent)
 

@@ -13,18 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from core.evaluation.case_measures import ALL_CLASSES, Measure
 from core.evaluation.metrics import SubjectScore
 from core.formatting import MISSING, format_count, format_number
-
-if TYPE_CHECKING:
-    from core.checkpointing.metadata import CheckpointMetadata
 
 LEVEL = 0.05
 TEST_IN_WORDS = (
@@ -165,22 +161,6 @@ def comparable(first: Mapping[str, SubjectScore], second: Mapping[str, SubjectSc
         }
 
     return ComparableScores(restricted(first), restricted(second), left_out)
-
-
-def seen_in_training(metadata: CheckpointMetadata, data: Path, cases: Sequence[str]) -> list[str]:
-    """The cases that a network was trained on, on which its scores are too good.
-
-    Parameters
-    ----------
-    metadata : CheckpointMetadata. Of the network.
-    data : Path. Folder of the data set of the cases.
-    cases : sequence of str. Ids.
-    """
-    trained_on = metadata.dataset.get("path")
-    if not trained_on or Path(str(trained_on)).resolve() != data.resolve():
-        return []
-    trained = set(metadata.split.get("train", ()))
-    return [id for id in cases if id in trained]
 
 
 def compare_scores(

@@ -215,6 +215,16 @@ def test_ensemble_is_a_model_whose_scores_on_seen_subjects_are_said_to_be_too_go
 
 
 @pytest.mark.slow
+def test_scores_of_training_cases_are_said_to_be_too_good(root: Path, quiz_run: QuizRun) -> None:
+    remark = "The model was trained on 1 case of the 4 with a score"
+    assert remark not in texts(open_page("review", model=quiz_run.run, cases="all"))
+    trained = load(root / quiz_run.run / "best.safetensors").metadata.split["train"][0]
+    assert main(["evaluate", quiz_run.run, str(quiz_run.data), "--subject", trained, "--keep"]) == 0
+    assert remark in texts(open_page("review", model=quiz_run.run, cases="all"))
+    assert remark not in texts(open_page("review", model=quiz_run.run)), "held-out cases alone"
+
+
+@pytest.mark.slow
 def test_list_is_sorted_by_the_measure_and_class_of_the_address(root: Path, quiz_run: QuizRun) -> None:
     app = open_page("review", model=quiz_run.run, sort="hd95_mm", of="bright")
     assert {box.label: box.value for box in app.selectbox}["Worst first by"] == "hd95_mm"

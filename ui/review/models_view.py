@@ -16,7 +16,6 @@ from core.evaluation.paired_comparison import (
     comparable,
     compare_scores,
     format_p,
-    seen_in_training,
 )
 from core.formatting import format_list
 from ui.review.case_order import Order
@@ -103,7 +102,7 @@ def _warnings(
     title: str, metadata: CheckpointMetadata | None, shared: Sequence[str], folder: Path, stale: Sequence[str]
 ) -> None:
     """What makes the comparison unfair: cases that a model was trained on, and outdated segmentations."""
-    seen = seen_in_training(metadata, folder, shared) if metadata is not None else []
+    seen = metadata.seen_in_training(folder, shared) if metadata is not None else []
     if seen:
         counted = formatting.count(len(seen), "case")
         st.warning(f"The {title} model was trained on {counted} of these; its scores there are too good.")

@@ -87,12 +87,33 @@ def summary(dataset: Dataset, metadata: CheckpointMetadata, cases: CaseList) -> 
     st.caption(" · ".join(part for part in parts if part))
 
 
-def seen_note(metadata: CheckpointMetadata, is_training_data: bool, held_out: Sequence[str]) -> None:
-    """Remark that the networks of an ensemble were trained on all subjects under review, one or the other of them."""
-    if metadata.inference.get(MEMBERS) and is_training_data and not held_out:
+def seen_note(metadata: CheckpointMetadata, is_training_data: bool, cases: CaseList, held_out: Sequence[str]) -> None:
+    """Remark that the model, or a network of an ensemble, was trained on cases under review.
+
+    Parameters
+    ----------
+    is_training_data : bool. Whether the cases are of the data set of the training.
+    cases : CaseList. Cases under review.
+    held_out : sequence of str. Ids of the cases of the data set that it was not trained on.
+    """
+    trained = set(metadata.split.get("train", ())) if is_training_data else set()
+    seen = trained.intersection(cases.subjects)
+    scored = [id for id in cases.subjects if id in cases.predictions and cases.predictions[id].score is not None]
+    seen_scored = seen.intersection(scored)
+    if metadata.train_config.split.holds_out_nothing and seen:
+        st.caption(
+            "Trained on every subject of this data but its test subjects: scores of the others say nothing about new "
+            "data."
+        )
+    elif metadata.inference.get(MEMBERS) and seen and not held_out:
         st.caption(
             "Every subject was trained on by at least one of the networks, so these scores are too good: review the "
             "runs of the ensemble, each on its own held-out subjects, or other data."
+        )
+    elif seen_scored:
+        st.caption(
+            f"The model was trained on {formatting.count(len(seen_scored), 'case')} of the {len(scored)} with a score, "
+            "so that the mean is too good. *held out* above leaves them out."
         )
 
 

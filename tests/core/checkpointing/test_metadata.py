@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,3 +55,18 @@ def test_metadata_are_read_without_torch(ball_run: BallRun, tmp_path: Path) -> N
 
 def test_read_metadata_equals_the_loaded_checkpoints(ball_run: BallRun) -> None:
     assert read_metadata(ball_run.checkpoint) == load(ball_run.checkpoint).metadata
+
+
+def test_cases_of_the_training_are_those_of_the_data_that_a_network_was_trained_on(
+    ball_run: BallRun, tmp_path: Path
+) -> None:
+    metadata = read_metadata(ball_run.checkpoint)
+    (trained, *_), (held_out, *_) = metadata.split["train"], metadata.split["val"]
+    link = tmp_path / "link"
+    link.symlink_to(ball_run.data)
+    for folder in (ball_run.data, link):
+        assert metadata.is_training_data(folder)
+        assert metadata.seen_in_training(folder, [held_out, trained]) == [trained]
+    assert not metadata.is_training_data(tmp_path)
+    assert metadata.seen_in_training(tmp_path, [held_out, trained]) == []
+    assert not replace(metadata, dataset={}).is_training_data(Path())

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from core.checkpointing.metadata import read_metadata
 from core.cli import main
 from core.runs.launch import create_run
 from core.runs.predictions import read_predictions
@@ -61,7 +62,7 @@ def test_kept_segmentations_are_those_of_predict(
     report = loads_strict(captured.out)
     assert (report["split"], [s["id"] for s in report["subjects"]]) == ("chosen", ["ball_3", "ball_1"])
     assert report["mirror"] is True
-    lines = captured.err.splitlines()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("warning: the model was trained on")]
     assert all(re.fullmatch(r"progress [0-9]+/200", line) for line in lines) and len(set(lines)) > 6
     assert lines[0] == "progress 0/200" and lines[-1] == "progress 200/200"
     checkpoint = checkpoints / run_id / "last.safetensors"
@@ -124,3 +125,28 @@ def test_run_without_a_checkpoint_is_refused(
     assert main(["evaluate", "young", str(ball_run.data)]) == 1
     error = capsys.readouterr().err
     assert "no checkpoint yet" in error and "queued" in error
+
+
+@pytest.mark.slow
+def test_subjects_of_the_training_are_named_since_their_scores_are_too_good(
+    ball_run: BallRun, run_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = read_metadata(ball_run.checkpoint).split
+    trained, held_out = split["train"][0], split["val"][0]
+
+    def report(*arguments: str) -> tuple[list[str], str]:
+        assert main(["evaluate", run_id, *arguments, "--json"]) == 0
+        captured = capsys.readouterr()
+        return loads_strict(captured.out)["trained_on"], captured.err
+
+    data, copied = str(ball_run.data), str(shutil.copytree(ball_run.data, tmp_path / "copy"))
+    found, warning = report(data, "--subject", trained, "--subject", held_out)
+    assert found == [trained]
+    assert f"warning: the model was trained on 1 of the 2 cases ({trained}): these figures are too good" in warning
+    found, warning = report(data, "--split", "all")
+    assert found == split["train"] and f"trained on {len(found)} of the 6 cases" in warning
+    assert report(data, "--subject", held_out) == ([], "")
+    assert report(data, "--split", "train") == (split["train"], ""), "they were asked for"
+    found, note = report(copied, "--subject", trained, "--subject", held_out)
+    assert found == [] and f"if {trained} here are its training subjects of the same name" in note
+    assert report(copied, "--subject", held_out) == ([], "")

@@ -89,7 +89,7 @@ def test_every_command_has_help_and_a_folder_of_runs() -> None:
     assert {"segmentarium runs annotate", "segmentarium bench augment", "segmentarium quiz report"} < names
     for parser in parsers:
         text = parser.format_help()
-        assert "default: None" not in text and "==SUPPRESS==" not in text, parser.prog
+        assert "default: None" not in text and "default: )" not in text and "==SUPPRESS==" not in text, parser.prog
     for command in COMMANDS:
         (parser,) = [p for p in parsers if p.prog == f"segmentarium {command}"]
         assert "--checkpoints" in parser.format_help()

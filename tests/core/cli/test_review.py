@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from core.checkpointing.metadata import read_metadata
 from core.cli import main
 from core.evaluation.error_map import DESCRIPTION
 from tests.support.quiz_runs import QuizRun
@@ -109,6 +110,29 @@ def test_voxels_are_counted_once_and_kept_beside_the_segmentations(
     shown = capsys.readouterr().out
     assert "3 cases, voxels of the whole volumes" in shown and "limits of agreement" in shown
     assert [file.stat().st_mtime_ns for file in files] == before, "what is kept is not counted again"
+
+
+def test_cases_that_the_model_was_trained_on_are_named_wherever_their_figures_are_reported(
+    quiz_run: QuizRun, subjects: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = [quiz_run.run, str(quiz_run.data)]
+    trained = read_metadata(tmp_path / "checkpoints" / quiz_run.run / "best.safetensors").split["train"][0]
+    assert trained not in subjects
+    for command in ("cases", "analyse", "calibration"):
+        assert main(["review", command, *model, "--json"]) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["trained_on"] == [] and captured.err == "", command
+    assert main(["evaluate", *model, "--subject", trained, "--keep"]) == 0
+    capsys.readouterr()
+    for command, effect in (
+        ("cases", f"{trained}: its scores there are too good"),
+        ("analyse", f"1 of the 4 cases ({trained}): these figures are too good"),
+        ("calibration", f"1 of the 4 cases ({trained}): these figures are too good"),
+    ):
+        assert main(["review", command, *model, "--json"]) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["trained_on"] == [trained], command
+        assert " was trained on " + effect in captured.err, command
 
 
 def test_a_case_that_cannot_be_read_is_named_and_the_others_are_counted(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +10,7 @@ from scipy.stats import wilcoxon
 
 from core.evaluation.case_measures import DICE, MEASURES
 from core.evaluation.metrics import SubjectScore
-from core.evaluation.paired_comparison import comparable, compare_scores, seen_in_training
+from core.evaluation.paired_comparison import comparable, compare_scores
 
 HD95 = next(measure for measure in MEASURES if measure.kind == "hd95_mm")
 
@@ -95,9 +92,3 @@ def test_the_mean_over_classes_is_over_the_classes_of_both_models() -> None:
     assert comparable(first, second).left_out == ("vein", "tumour")
     nothing_shared = compare_scores({"a": of(vein=0.2)}, {"a": of(tumour=0.1)}, DICE)
     assert [r.n for r in nothing_shared] == [0]
-
-
-def test_cases_of_the_training_are_named_for_the_data_that_a_network_was_trained_on(tmp_path: Path) -> None:
-    metadata: Any = SimpleNamespace(dataset={"path": str(tmp_path)}, split={"train": ["a"], "val": ["b"]})
-    assert seen_in_training(metadata, tmp_path, ["a", "b"]) == ["a"]
-    assert seen_in_training(metadata, tmp_path / "other", ["a", "b"]) == []
