@@ -80,6 +80,11 @@ def test_newest_runs_of_a_group_are_shown_as_the_group(group: Group) -> None:
     assert [header.value for header in open_page("runs").header] == ["net"]
 
 
+def test_group_in_the_place_of_a_run_in_the_address_is_shown(group: Group) -> None:
+    assert [header.value for header in open_page("runs", run=group.id).header] == ["net"]
+    assert [header.value for header in open_page("runs", run=group.runs[1]).header] == ["net fold 1"]
+
+
 def test_unknown_group_in_address_is_reported(group: Group) -> None:
     assert "There is no group called gone" in texts(open_page("runs", group="gone"))
 

@@ -42,13 +42,18 @@ def group_by_run(groups: Sequence[GroupSummary]) -> dict[str, Group]:
 
 
 def shown_by_url(all_runs: Sequence[RunSummary], groups: Sequence[GroupSummary]) -> Shown:
-    """What the URL names by id, by the start of an id or by name; without a name the newest run, or its group."""
+    """What the URL names by id, by the start of an id or by name; without a name the newest run, or its group. A group
+    in the place of a run is put into its own place."""
     given, given_group = query_params.get(RUN_PARAMETER), query_params.get(GROUP)
-    matching_groups = runs.matching_ids(given_group or "", {s.group.id: s.group.name for s in groups})
+    matching_groups = runs.matching_ids(given_group or given or "", {s.group.id: s.group.name for s in groups})
+    group_id = matching_groups[0] if len(matching_groups) == 1 else None
     if given_group:
-        return Shown(None, matching_groups[0] if len(matching_groups) == 1 else given_group)
+        return Shown(None, group_id or given_group)
     if given:
         matching = runs.matching_ids(given, {run.id: run.name for run in all_runs})
+        if not matching and group_id:
+            open_group(group_id)
+            return Shown(None, group_id)
         return Shown(matching[0], None) if len(matching) == 1 else Shown(given, None, len(matching))
     newest = next((run for run in all_runs if run.state.active), all_runs[0] if all_runs else None)
     if newest is None:
