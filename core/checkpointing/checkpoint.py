@@ -27,6 +27,7 @@ from core.checkpointing.metadata import (
     LAST,
     METADATA_KEY,
     PREVIOUS,
+    TRAINED_ON,
     CheckpointMetadata,
     open_safetensors,
     parse_metadata,
@@ -191,7 +192,7 @@ def shared_metadata(metadata: CheckpointMetadata) -> CheckpointMetadata:
     for section, name in (("data", "path"), ("run", "init_from")):
         if section in config and config[section].get(name):
             config[section][name] = Path(str(config[section][name])).name
-    dataset = {name: value for name, value in metadata.dataset.items() if name != "path"}
+    dataset = {name: value for name, value in metadata.dataset.items() if name not in ("path", TRAINED_ON)}
     return replace(metadata, config=config, dataset=dataset)
 
 

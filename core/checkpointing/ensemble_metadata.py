@@ -20,6 +20,7 @@ from core.checkpointing.metadata import (
     MEMBERS,
     METADATA_KEY,
     RUN_FILES,
+    TRAINED_ON,
     TRAINING_SPACING,
     CheckpointMetadata,
     open_safetensors,
@@ -202,6 +203,12 @@ def _dataset(members: Sequence[CheckpointMetadata]) -> dict[str, Any]:
         values = dict.fromkeys(str(m.dataset[name]) for m in members if m.dataset.get(name))
         if values:
             shared[name] = ", ".join(values)
+    if "path" not in shared:
+        trained: dict[str, dict[str, None]] = {}
+        for member in members:
+            for folder, ids in member.training_subjects.items():
+                trained.setdefault(folder, {}).update(dict.fromkeys(ids))
+        shared[TRAINED_ON] = {folder: list(ids) for folder, ids in trained.items()}
     shared["synthetic"] = any(bool(m.dataset.get("synthetic")) for m in members)
     spacings = [m.training_spacing for m in members if m.spacing_mm is None]
     known = [spacing for spacing in spacings if spacing is not None]

@@ -32,6 +32,7 @@ DATA_RECORD = "data.json"  # in the folder of a run: what it was trained on (cor
 ACCEPT_DATA = "accept-data"  # there, while the run is to resume on changed data (runs resume --force)
 METADATA_KEY = "segmentarium"
 TRAINING_SPACING = "spacing_mm"  # in the description of the data set
+TRAINED_ON = "trained_on"  # there, of an ensemble of networks of several data sets: ids of training subjects by folder
 MEMBERS = "members"  # in the inference settings of an ensemble: name and epoch of each network
 OWN_NETWORK = "own_network"  # in the inference settings: a user's code as it was in training (core.models.own_source)
 REGIONS = "regions"  # in the description of the data set: unions of classes, in the order in which they are painted
@@ -142,7 +143,8 @@ class CheckpointMetadata:
         return stored if isinstance(stored, dict) else {}
 
     def is_training_data(self, data: Path) -> bool:
-        """Whether the folder of a data set is that of the training; ``False`` where the checkpoint does not say."""
+        """Whether the folder of a data set is that of the training; ``False`` where the checkpoint does not say, and
+        for an ensemble of networks that were trained on several data sets."""
         stored = self.dataset.get("path")
         return bool(stored) and Path(str(stored)).resolve() == data.resolve()
 
@@ -154,8 +156,33 @@ class CheckpointMetadata:
         data : Path. Folder of the data set of the subjects.
         subjects : sequence of str. Ids.
         """
-        trained = set(self.split.get("train", ())) if self.is_training_data(data) else set()
+        trained = {
+            id
+            for folder, ids in self.training_subjects.items()
+            if Path(folder).resolve() == data.resolve()
+            for id in ids
+        }
         return [id for id in subjects if id in trained]
+
+    @property
+    def training_subjects(self) -> dict[str, list[str]]:
+        """Ids of the subjects that were trained on, by the folder of their data set, as far as the checkpoint says."""
+        stored = self.dataset.get("path")
+        if stored:
+            return {str(stored): list(self.split.get("train", ()))}
+        several = self.dataset.get(TRAINED_ON)
+        return {folder: list(map(str, ids)) for folder, ids in several.items()} if isinstance(several, dict) else {}
+
+    @property
+    def inference_settings(self) -> dict[str, Any]:
+        """How the model segments whole volumes where nothing else is asked for: ``mode`` ("whole" or "tiles"),
+        ``overlap`` of tiles, and ``mirror``."""
+        mode, validation = self.inference.get("mode"), self.train_config.validation
+        return {
+            "mode": "whole" if mode == "whole" else "tiles",
+            "overlap": validation.overlap,
+            "mirror": validation.mirror,
+        }
 
     @property
     def postprocessing(self) -> Postprocessing:

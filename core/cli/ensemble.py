@@ -15,6 +15,7 @@ from core.errors import CheckpointError
 from core.formatting import format_bytes, format_list
 from core.paths import checkpoints_root
 from core.runs.models import ENSEMBLES, SUFFIX, find_models
+from core.runs.store import folder as files
 from core.strict_json import dumps
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """
     root = checkpoints_root(args.checkpoints)
     members = [member for text in args.runs for path in find_models(root, text) for member in read_members(path)]
-    path = args.out if args.out is not None else _named_file(root / ENSEMBLES, args.name)
+    path = args.out if args.out is not None else _named_file(root, args.name)
     check_output_file(path, (SUFFIX,), CheckpointError)
     metadata = save_ensemble(path, members)
     held_out = [*metadata.split["test"], *metadata.split["val"]]
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _named_file(folder: Path, name: str | None) -> Path:
+def _named_file(root: Path, name: str | None) -> Path:
     """The file of a new ensemble of the checkpoints root.
 
     Raises
@@ -86,8 +87,11 @@ def _named_file(folder: Path, name: str | None) -> Path:
     CheckpointError
         If the name is not allowed or taken, or the folder cannot be made.
     """
+    folder = root / ENSEMBLES
     if name is not None and not NAME.fullmatch(name):
         raise CheckpointError(f"--name: expected letters, digits, '.', '_' and '-', at most 80, got {name!r}")
+    if any(name in (run.name, files.read_name(run)) for run in files.run_folders(root)):
+        raise CheckpointError(f"--name: expected a name that no run has, got {name!r}; choose another one")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

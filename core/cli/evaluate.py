@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from core.checkpointing.metadata import CheckpointMetadata
 from core.cli.arguments import add_data, add_json, add_layout, add_model, add_progress
@@ -129,8 +130,8 @@ def run(args: argparse.Namespace) -> int:
 def _note_other_data(metadata: CheckpointMetadata, dataset: Dataset, subjects: Sequence[str] | None) -> None:
     """Remark that a data set is not that of the training, where its subjects have names of the training: those of a
     split of the run (``None``), or given ones."""
-    stored = metadata.dataset.get("path")
-    if not stored or metadata.is_training_data(dataset.path):
+    folders = metadata.training_subjects
+    if not folders or any(Path(folder).resolve() == dataset.path.resolve() for folder in folders):
         return
     if subjects is None:
         text = "subjects of the same name here are taken to be the same"
@@ -140,7 +141,7 @@ def _note_other_data(metadata: CheckpointMetadata, dataset: Dataset, subjects: S
         if not same:
             return
         text = f"if {format_list(same)} here are its training subjects of the same name, their scores are too good"
-    print(f"note: the run trained on {stored}; {text}", file=sys.stderr)
+    print(f"note: the run trained on {format_list(list(folders))}; {text}", file=sys.stderr)
 
 
 def _subjects_by_warning(evaluation: Evaluation) -> dict[str, list[str]]:

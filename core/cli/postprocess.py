@@ -156,7 +156,8 @@ def _choose(args: argparse.Namespace, models: Sequence[Path], metadata: Checkpoi
     path = dataset_folder(folder)
     dataset = open_dataset(path, args.layout, model_data_options(args, predictor.metadata, path))
     with show_progress("subjects", args.progress, PARTS_PER_STEP) as progress:
-        cases = held_out_cases(predictor, dataset, progress)
+        tested = metadata.split.get("test", ()) if metadata.is_training_data(path) else ()
+        cases = held_out_cases(predictor, dataset, progress, tested)
     return choose_postprocessing(cases, predictor.labels.names, metadata.regions)
 
 

@@ -159,6 +159,7 @@ def _lines(summary: GroupSummary, scores: CrossValidation) -> list[str]:
         lines += ["", f"note: the runs differ in {', '.join(summary.other_differences)} too"]
     if scores.scored:
         lines += ["", *_class_table(scores), "", *_subject_table(scores)]
+    lines += [f"warning: {text}" for text in scores.warnings]
     lines += _missing(summary, scores)
     refit = with_program_name(command_line(groups.refit_config(group), "submit"))
     return [*lines, "", f"train on every subject: {refit}"]
@@ -175,7 +176,8 @@ def _class_table(scores: CrossValidation) -> list[str]:
     rows.append(("mean", *_dice(dice), *_distances(hd95, asd), str(dice.n), ""))
     title = (
         f"whole volumes, each subject by the run that had not seen it; n = {len(scores.scored)}, "
-        f"{format_count(dice.folds, 'fold')}; SD: sample standard deviation over subjects, and over the means of folds"
+        f"{format_count(dice.folds, 'fold')}; without postprocessing; SD: sample standard deviation over subjects, and "
+        "over the means of folds"
     )
     return [title, *align_columns(rows)]
 

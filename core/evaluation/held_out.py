@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from core.datasets import Dataset, load_subject
 from core.datasets.loading import class_mapping
 from core.errors import DatasetError
@@ -25,7 +27,10 @@ def held_out_subjects(predictor: Predictor) -> tuple[str, ...]:
 
 
 def held_out_cases(
-    predictor: Predictor, dataset: Dataset, progress: TextProgressCallback | None = None
+    predictor: Predictor,
+    dataset: Dataset,
+    progress: TextProgressCallback | None = None,
+    left_out: Collection[str] = (),
 ) -> list[HeldOutCase]:
     """Predictions without postprocessing and references of the labelled held-out subjects.
 
@@ -34,6 +39,7 @@ def held_out_cases(
     predictor : Predictor. One network, or an ensemble.
     dataset : Dataset. The data set that the networks were trained on.
     progress : callable, optional. As of :func:`core.evaluation.evaluate.evaluate`.
+    left_out : collection of str. Ids of subjects that are left out, as test subjects of the model that is decided for.
 
     Raises
     ------
@@ -42,7 +48,7 @@ def held_out_cases(
     UserError
         If a subject cannot be read or segmented.
     """
-    wanted = held_out_subjects(predictor)
+    wanted = [id for id in held_out_subjects(predictor) if id not in left_out]
     ids = [id for id in wanted if id in dataset.labelled_ids]
     if not ids:
         found = f"found none of {len(wanted)} held-out ones" if wanted else "the model holds out none"

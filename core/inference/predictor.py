@@ -370,20 +370,19 @@ def _resolve_options(
     path: Path, metadata: CheckpointMetadata, overrides: InferenceOverrides, device: torch.device
 ) -> InferenceOptions:
     """The options of a checkpoint with the user's overrides applied."""
-    config = metadata.train_config
-    stored_mode = "whole" if metadata.inference.get("mode") == "whole" else "tiles"
+    config, stored = metadata.train_config, metadata.inference_settings
     if overrides.mirror and config.augment.lateral == "off":
         raise ConfigError(
             f"{path}: expected no mirroring, since left and right differ for this network (lateral off in its "
             "configuration), got --mirror; leave it out"
         )
     trained = config.run.precision if config.run.precision == "fp32" else "auto"
-    mirror = config.validation.mirror if overrides.mirror is None else overrides.mirror
+    mirror = stored["mirror"] if overrides.mirror is None else overrides.mirror
     outputs = NetworkOutputs.of(metadata)
     return InferenceOptions(
-        mode=stored_mode if overrides.mode == "auto" else overrides.mode,
+        mode=stored["mode"] if overrides.mode == "auto" else overrides.mode,
         tile=_stored_tile(path, metadata),
-        overlap=config.validation.overlap if overrides.overlap is None else overrides.overlap,
+        overlap=stored["overlap"] if overrides.overlap is None else overrides.overlap,
         precision=resolve_precision(trained if overrides.precision == "auto" else overrides.precision, device),
         mirror=mirror,
         swapped=outputs.swapped_channels(config.swapped_classes) if mirror or outputs.regions is None else (),

@@ -1,26 +1,30 @@
 """Scores of a cross-validation: every subject by the run that had not seen it, with mean and spread per class.
 
 They are those of the kept predictions on whole volumes (:mod:`core.runs.predictions`) by the checkpoint that each run
-predicts with. A subject without an up-to-date prediction is listed as missing and counts in no figure.
+predicts with, without postprocessing, which is chosen by the same subjects. A subject without an up-to-date prediction
+is listed as missing and counts in no figure. What makes a score differ from those of the others is a warning.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import stdev
 from typing import Any, Literal
 
-from core.checkpointing.metadata import read_metadata
+from core.checkpointing.metadata import CheckpointMetadata, read_metadata
 from core.datasets.layouts.base import natural_key
 from core.errors import UserError
 from core.evaluation.metrics import MeanScore, ScoredNames, SubjectScore, nan_mean
 from core.evaluation.metrics import summarise as mean_score
+from core.formatting import format_count, format_list
 from core.runs.catalog import run_checkpoint
 from core.runs.groups import GroupSummary
-from core.runs.predictions import read_predictions
+from core.runs.prediction_origin import OTHER_POSTPROCESSING
+from core.runs.predictions import Prediction, read_predictions
 
 Measure = Literal["dice", "hd95_mm", "asd_mm"]
 MEASURES: tuple[Measure, ...] = ("dice", "hd95_mm", "asd_mm")
@@ -74,12 +78,14 @@ class CrossValidation:
     subjects : tuple of HeldOutSubject. Held-out subjects of the runs that have a checkpoint.
     waiting : dict. By id of each run whose held-out subjects are not known yet, the reason.
     in_mean : tuple of str. Those that count for the mean; empty for all.
+    warnings : tuple of str. Why scores are too good, counted twice, or not made as the others are.
     """
 
     classes: tuple[str, ...]
     subjects: tuple[HeldOutSubject, ...]
     waiting: dict[str, str]
     in_mean: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def scored(self) -> list[HeldOutSubject]:
@@ -129,6 +135,7 @@ class CrossValidation:
                 for s in self.subjects
             ],
             "waiting": self.waiting,
+            "warnings": list(self.warnings),
         }
 
 
@@ -136,6 +143,7 @@ def cross_validation(root: Path, summary: GroupSummary) -> CrossValidation:
     """Read the scores of a group; nothing is segmented."""
     names: ScoredNames | None = None
     subjects: list[HeldOutSubject] = []
+    warnings: list[str] = []
     waiting = {member.run: "it has no run" for member in summary.missing}
     for run in summary.runs:
         checkpoint = run_checkpoint(run.folder)
@@ -157,18 +165,61 @@ def cross_validation(root: Path, summary: GroupSummary) -> CrossValidation:
             )
             continue
         names = max(names, own, key=lambda scored: len(scored.names))  # an earlier version scored no unions
-        for id in metadata.split.get("val", []):
+        held_out = metadata.split.get("val", [])
+        for id in held_out:
             prediction = predictions.get(id)
             if prediction is None:
                 subjects.append(HeldOutSubject(id, run.id, None, NOT_SEGMENTED))
-            elif prediction.stale:
+            elif prediction.stale and prediction.stale_reason != OTHER_POSTPROCESSING:
                 subjects.append(HeldOutSubject(id, run.id, None, f"segmented {prediction.stale_reason}"))
             else:
-                subjects.append(HeldOutSubject(id, run.id, prediction.score))
+                subjects.append(HeldOutSubject(id, run.id, prediction.unprocessed_score or prediction.score))
+        warnings += _other_settings(run.id, metadata, [predictions[id] for id in held_out if id in predictions])
+        warnings += _seen_before(run.id, metadata, held_out)
+    warnings += _repeated(subjects)
     ordered = tuple(sorted(subjects, key=lambda s: natural_key(s.id)))
     if names is None:
-        return CrossValidation((), ordered, waiting)
-    return CrossValidation(names.names, ordered, waiting, names.in_mean)
+        return CrossValidation((), ordered, waiting, warnings=tuple(warnings))
+    return CrossValidation(names.names, ordered, waiting, names.in_mean, tuple(warnings))
+
+
+def _other_settings(run: str, metadata: CheckpointMetadata, predictions: Sequence[Prediction]) -> list[str]:
+    """Subjects that were segmented in another way than the run segments by itself, as with ``evaluate --mirror``."""
+    own = metadata.inference_settings
+    own["resampled_mm"] = None if metadata.spacing_mm is None else list(metadata.spacing_mm)
+    found: dict[str, list[str]] = {}
+    for prediction in predictions:
+        made = prediction.settings  # empty in records of earlier versions; a single pass has no overlap
+        different = [f"{name} {made[name]}" for name, value in own.items() if made.get(name, value) != value]
+        if different:
+            found.setdefault(", ".join(different), []).append(prediction.subject)
+    return [
+        f"{run}: {format_list(ids)}: segmented with other settings than its own ({settings}); `evaluate --subject "
+        "ID --keep` without them makes the segmentation again"
+        for settings, ids in found.items()
+    ]
+
+
+def _seen_before(run: str, metadata: CheckpointMetadata, held_out: Sequence[str]) -> list[str]:
+    """Held-out subjects that the initial network of a run was trained on."""
+    initial = metadata.train_config.run.init_from
+    if not initial:
+        return []
+    try:
+        seen = read_metadata(Path(initial)).seen_in_training(Path(metadata.dataset["path"]), held_out)
+    except UserError:  # deleted, or of another program
+        return []
+    some = f"{len(seen)} of its {format_count(len(held_out), 'held-out subject')} ({format_list(seen)})"
+    text = f"{run}: the network that it began with (--init-from) was trained on {some}: their scores are too good"
+    return [text] if seen else []
+
+
+def _repeated(subjects: Sequence[HeldOutSubject]) -> list[str]:
+    """Subjects that several runs held out."""
+    counts = Counter(subject.id for subject in subjects)
+    twice = sorted((id for id, count in counts.items() if count > 1), key=natural_key)
+    reason = "held out by several runs, and counted for each; the data set had other subjects when they began"
+    return [f"{format_list(twice)}: {reason}"] if twice else []
 
 
 def _mean_of_columns(rows: Sequence[Sequence[float]]) -> float:

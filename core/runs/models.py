@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from core.errors import RunError
-from core.runs.catalog import find_checkpoint
+from core.paths import DEMO_MODEL, absolute_path
+from core.runs.catalog import find_checkpoint, matching_ids
 from core.runs.group_summary import SweepSummary
 from core.runs.groups import find_group, summarise
-from core.runs.store.groups import Group
+from core.runs.store import folder as files
+from core.runs.store.groups import Group, read_groups
 
 ENSEMBLES = "ensembles"  # folder below the root, and beginning of the key of an ensemble
 SUFFIX = ".safetensors"
@@ -29,24 +32,31 @@ def ensemble_key(path: Path) -> str:
 def find_models(root: Path, text: str) -> tuple[Path, ...]:
     """The files that a text names.
 
-    They are a checkpoint file or a run (:func:`core.runs.catalog.find_checkpoint`), an ensemble of the root by its
-    name, the runs of a group by its id or name (of a sweep its best trial), or several of these, joined by ``+``.
+    They are, in this order: a checkpoint file or the demo model; a run by its id or exact name
+    (:func:`core.runs.catalog.find_checkpoint`); an ensemble of the root by its name; the runs of a group by its id or
+    exact name (of a sweep its best trial); a run or a group by the beginning of its id; several of these, joined by
+    ``+``.
 
     Raises
     ------
     RunError
-        If a part names nothing, or a run without a checkpoint.
+        If a part names nothing, several runs or groups, or a run without a checkpoint.
     """
+    runs = {folder.name: files.read_name(folder) for folder in files.run_folders(root)}
+    named = text in runs or text in runs.values()
+    if named or text == DEMO_MODEL or os.path.isfile(absolute_path(text)):
+        return (find_checkpoint(root, text),)
+    name = text.removeprefix(f"{ENSEMBLES}/").removesuffix(SUFFIX)
+    ensembles = {path.stem: path.absolute() for path in list_ensembles(root)}
+    if name in ensembles:
+        return (ensembles[name],)
+    groups = {group.id: group.name for group in read_groups(root)}
+    if any(id in groups for id in matching_ids(text, runs | groups)) and (group := find_group(root, text)) is not None:
+        return tuple(find_checkpoint(root, run) for run in _models_of(root, group))
+    parts = [part.strip() for part in text.split(JOIN)]
     try:
         return (find_checkpoint(root, text),)
     except RunError:
-        name = text.removeprefix(f"{ENSEMBLES}/").removesuffix(SUFFIX)
-        known = {path.stem: path.absolute() for path in list_ensembles(root)}
-        if name in known:
-            return (known[name],)
-        if (group := _find_group(root, text)) is not None:
-            return tuple(find_checkpoint(root, run) for run in _models_of(root, group))
-        parts = [part.strip() for part in text.split(JOIN)]
         if len(parts) < 2 or not all(parts):
             raise
     return tuple(path for part in parts for path in find_models(root, part))
@@ -90,10 +100,3 @@ def _models_of(root: Path, group: Group) -> tuple[str, ...]:
     if summary.best is None:
         raise RunError(f"{group.id}: expected a sweep with a finished trial, none of {summary.total} has finished yet")
     return (summary.best.member.run,)
-
-
-def _find_group(root: Path, text: str) -> Group | None:
-    try:
-        return find_group(root, text)
-    except RunError:
-        return None

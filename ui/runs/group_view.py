@@ -29,7 +29,7 @@ COLUMNS = ("Dice", "SD over subjects", "SD over folds", "HD95 (mm)", "ASD (mm)",
 MEASURED = (
     "On whole volumes, each subject by the run that had not seen it. SD: sample standard deviation, over subjects and "
     "over the means of the folds. The best epoch of a run is chosen by its own held-out subjects, which makes the "
-    "figures slightly too good; test subjects are in no fold."
+    "figures slightly too good; test subjects are in no fold. Postprocessing is left out."
 )
 
 
@@ -97,6 +97,8 @@ def _scores(summary: GroupSummary, scores: CrossValidation) -> None:
         mean = _cells(*(scores.mean_spread(measure) for measure in ("dice", "hd95_mm", "asd_mm")))
         class_table(COLUMNS, [*rows, ClassRow("mean", mean)])
         st.caption(MEASURED)
+    for text in scores.warnings:
+        st.warning(formatting.plain(text), icon=":material/warning:")
     known = len(scores.subjects)
     if known and len(scores.scored) < known:
         st.caption(f"{len(scores.scored)} of {formatting.count(known, 'held-out subject')} scored so far.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.checkpointing.checkpoint import load
+from core.checkpointing.checkpoint import load, shared_metadata
 from core.checkpointing.ensemble import check_ensemble, load_member, save_ensemble
 from core.checkpointing.ensemble_metadata import Member, combine, is_ensemble, read_members
 from core.checkpointing.file_header import copy_with_metadata, store_postprocessing
@@ -47,6 +47,22 @@ def test_held_out_are_subjects_that_no_member_was_trained_on(members: list[Membe
     assert combine(members).split == {"train": ["a", "b", "c"], "val": ["d"], "test": ["e"]}
     chosen_by_e = replace(members[0], metadata=replace(members[0].metadata, split={"train": ["a"], "val": ["e"]}))
     assert combine([members[1], chosen_by_e]).split == {"train": ["b", "c", "a"], "val": ["d", "e"], "test": []}
+
+
+def test_training_subjects_of_several_data_sets_are_known_by_folder(members: list[Member], tmp_path: Path) -> None:
+    """The same id in the folders of two sites is two subjects."""
+    folders = [tmp_path / "site-1", tmp_path / "site-2"]
+    apart = [
+        replace(m, metadata=replace(m.metadata, dataset={"path": str(folder)}, split={"train": ids}))
+        for m, folder, ids in zip(members, folders, (["a", "b"], ["c"]), strict=True)
+    ]
+    whole = combine(apart)
+    assert [whole.seen_in_training(folder, ["a", "b", "c", "d"]) for folder in folders] == [["a", "b"], ["c"]]
+    assert not any(whole.is_training_data(folder) for folder in folders), "it is read as neither was"
+    assert combine([apart[0], replace(apart[1], metadata=apart[0].metadata)]).is_training_data(folders[0])
+    shared = shared_metadata(whole)
+    assert shared.training_subjects == {} and str(tmp_path) not in json.dumps(asdict(shared))
+    assert replace(whole, dataset={"trained_on": "everything"}).training_subjects == {}
 
 
 def test_metadata_of_the_whole_are_true_of_all_members(members: list[Member]) -> None:

@@ -128,6 +128,8 @@ def test_error_is_one_line_and_nothing_is_written(
 
 
 def test_taken_name_is_refused(two_runs: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ensemble", *two_runs, "--name", two_runs[0]]) == 1
+    assert "--name: expected a name that no run has" in capsys.readouterr().err
     assert main(["ensemble", *two_runs, "--name", "pair"]) == 0
     assert main(["ensemble", *two_runs, "--name", "pair"]) == 1
     assert "expected a new name" in capsys.readouterr().err

@@ -138,6 +138,12 @@ def test_refit_is_decided_by_the_models_of_its_cross_validation(
     assert main(["postprocess", str(refit), "--auto", "--decide-by", "+".join(map(str, paths)), "--json"]) == 0
     assert report(capsys)["subjects"] == 3
     assert read_metadata(refit).postprocessing.rules.keys() >= {"bright"}
+    tested = {"train": everything[1:], "val": [], "test": everything[:1]}
+    held_out = {id for val in folds for id in val}
+    checkpoint.metadata = replace(checkpoint.metadata, split=tested)
+    save(refit, checkpoint)
+    assert main(["postprocess", str(refit), "--auto", "--decide-by", "+".join(map(str, paths)), "--json"]) == 0
+    assert report(capsys)["subjects"] == len(held_out - set(tested["test"])) < 3, "test subjects decide nothing"
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,8 @@ def test_tables_hold_mean_both_spreads_and_the_command_for_what_is_missing(check
     lines = _lines(summary, CrossValidation(("bright",), subjects, {}))
     (row,) = [line for line in lines if line.startswith("bright")]
     assert row.split() == ["bright", "0.733", "0.208", "0.247", "1.50", "0.00", "0.50", "3", "1"]
-    assert any("n = 3, 2 folds; SD: sample standard deviation over subjects" in line for line in lines)
+    assert any(
+        "n = 3, 2 folds; without postprocessing; SD: sample standard deviation over subjects" in line for line in lines
+    )
     (missing,) = [line for line in lines if "without a score" in line]
     assert missing.startswith(f"1 subject of {second}") and f"evaluate {second} " in missing and "--keep" in missing

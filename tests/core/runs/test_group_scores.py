@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from core.checkpointing.metadata import CheckpointMetadata, read_metadata
 from core.datasets import load_subject, open_dataset
 from core.evaluation.metrics import SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
+from core.imaging.postprocessing import ClassRule, Postprocessing
 from core.labels import LabelSpace
 from core.runs import groups
 from core.runs.group_scores import CrossValidation, HeldOutSubject, cross_validation
@@ -94,13 +96,13 @@ def write_checkpoint(
     save(root / run / "best.safetensors", Checkpoint(metadata, {}))
 
 
-def keep(root: Path, run: str, subject: str, given: SubjectScore) -> None:
+def keep(root: Path, run: str, subject: str, given: SubjectScore, **result_values: Any) -> None:
     """A kept prediction with a score."""
     dataset = open_dataset(root / "balls")
     checkpoint = root / run / "best.safetensors"
     loaded = load_subject(dataset, subject)
     assert loaded.label is not None
-    result = SubjectPrediction(loaded, loaded.label, given, (), {})
+    result = replace(SubjectPrediction(loaded, loaded.label, given, (), {}), **result_values)
     save_prediction(predictions_folder(root, checkpoint, dataset.path), read_metadata(checkpoint), dataset, result)
 
 
@@ -130,6 +132,52 @@ def test_score_of_an_earlier_checkpoint_counts_no_more(tmp_path: Path, group: Gr
     scores = cross_validation(tmp_path, groups.summarise(tmp_path, group))
     assert not scores.scored
     assert "segmented with an earlier checkpoint of this run" in {subject.reason for subject in scores.missing}
+
+
+def test_scores_are_without_the_postprocessing_that_the_same_subjects_decided(tmp_path: Path, group: Group) -> None:
+    """One subject was scored before the rules were chosen, the other one with them."""
+    run = groups.summarise(tmp_path, group).runs[0]
+    before, after = groups.held_out_of(run)
+    keep(tmp_path, run.id, before, score(0.9, 0.8))
+    path = tmp_path / run.id / "best.safetensors"
+    rules = Postprocessing({"bright": ClassRule(largest=True)})
+    save(path, Checkpoint(read_metadata(path).with_postprocessing(rules), {}))
+    keep(tmp_path, run.id, after, score(1.0, 1.0), unprocessed_score=score(0.5, 0.6))
+    scores = cross_validation(tmp_path, groups.summarise(tmp_path, group))
+    dice = {subject.id: subject.score.dice["bright"] for subject in scores.subjects if subject.score}
+    assert {id: dice[id] for id in (before, after)} == {before: 0.9, after: 0.5}
+
+
+def test_segmentations_with_other_settings_than_those_of_the_run_are_named(tmp_path: Path, group: Group) -> None:
+    run = groups.summarise(tmp_path, group).runs[0]
+    first, second = groups.held_out_of(run)
+    own = {**read_metadata(tmp_path / run.id / "best.safetensors").inference_settings, "resampled_mm": None}
+    keep(tmp_path, run.id, first, score(0.9, 0.8), settings=own)
+    assert cross_validation(tmp_path, groups.summarise(tmp_path, group)).warnings == ()
+    keep(tmp_path, run.id, second, score(0.9, 0.8), settings={**own, "mirror": True, "overlap": 0.75})
+    (warning,) = cross_validation(tmp_path, groups.summarise(tmp_path, group)).warnings
+    assert second in warning and first not in warning and "(overlap 0.75, mirror True)" in warning
+
+
+def test_held_out_subjects_that_the_initial_network_was_trained_on_are_named(tmp_path: Path, group: Group) -> None:
+    first, second, _ = groups.summarise(tmp_path, group).runs
+    path = tmp_path / first.id / "best.safetensors"
+    held_out = groups.held_out_of(second)
+    split = {"train": [held_out[0]], "val": [], "test": []}
+    save(path, Checkpoint(replace(read_metadata(path), split=split), {}))
+    write_checkpoint(tmp_path, second.id, held_out, epoch=1, init_from=str(path))
+    (warning,) = cross_validation(tmp_path, groups.summarise(tmp_path, group)).warnings
+    assert warning.startswith(second.id) and f"1 of its 2 held-out subjects ({held_out[0]})" in warning
+    path.unlink()
+    assert cross_validation(tmp_path, groups.summarise(tmp_path, group)).warnings == ()
+
+
+def test_subjects_that_two_runs_held_out_are_named(tmp_path: Path, group: Group) -> None:
+    first, second, _ = groups.summarise(tmp_path, group).runs
+    subject, *_ = groups.held_out_of(first)
+    write_checkpoint(tmp_path, second.id, (subject, groups.held_out_of(second)[0]), epoch=1)
+    (warning,) = cross_validation(tmp_path, groups.summarise(tmp_path, group)).warnings
+    assert warning.startswith(f"{subject}: held out by several runs")
 
 
 def test_means_over_classes_and_over_regions_are_not_mixed(tmp_path: Path, group: Group) -> None:

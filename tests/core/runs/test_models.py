@@ -55,6 +55,19 @@ def test_group_stands_for_its_runs(root: Path) -> None:
     assert len(find_models(root, "cross+old")) == 3
 
 
+def test_a_name_comes_before_the_beginning_of_an_id(root: Path) -> None:
+    """A run called "new-data" is not meant by "new", nor one called "crossing" by the name of a group."""
+    for name in ("new-data", "crossing"):
+        (create_run(root, TrainConfig(), name) / "best.safetensors").write_bytes(b"1")
+    run = find_models(root, "a")[0].parent.name
+    write_group(root, Group("five-folds", "cross", FOLDS, TrainConfig(), (Member(run),)))
+    assert names(root, "new") == ["new"] and names(root, "new-d") == ["new-data"]
+    assert names(root, "cross") == ["a"] and names(root, "crossi") == ["crossing"]
+    write_group(root, Group("crossing-folds", "other", FOLDS, TrainConfig(), (Member(run),)))
+    with pytest.raises(RunError, match="matches 2 runs and groups"):
+        find_models(root, "crossi")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
