@@ -13,6 +13,7 @@ from core.cli.output import align_columns, number_cell
 from core.cli.program import program_name, with_program_name
 from core.cli.unconfirmed import report_unconfirmed
 from core.errors import RunError
+from core.events import SUB_VOLUMES_MEASURED
 from core.formatting import format_count
 from core.presets import command_line
 from core.runs import groups, sweeps
@@ -152,6 +153,8 @@ def _lines(summary: GroupSummary, scores: CrossValidation) -> list[str]:
         best = run.state.score
         held_out = sum(subject.run == run.id for subject in scores.subjects)
         dice = number_cell(None if best is None else best.mean_dice)
+        if best is not None and best.measured_on == SUB_VOLUMES_MEASURED:
+            dice += f" ({best.measured_on})"
         rows.append((run.id, run.state.state, format_count(held_out, "subject") if held_out else "-", dice))
     rows += [(member.run, "no run", "-", "-") for member in summary.missing]
     lines += ["", *align_columns(rows)]

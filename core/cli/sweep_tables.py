@@ -46,11 +46,9 @@ def _lines(root: Path, summary: SweepSummary) -> list[str]:
         lines += ["", f"importance for the Dice (PED-ANOVA): {shares}"]
     best = best_config(summary)
     if best is not None and summary.best is not None:
-        lines += [
-            "",
-            f"best: trial {summary.best.number}, {summary.best.member.run}",
-            f"train it on all folds: {with_program_name(command_line(best, 'submit'))} --fold all",
-        ]
+        lines += ["", f"best: trial {summary.best.number}, {summary.best.member.run}"]
+        if not best.split.val_subjects:  # with which there are no folds
+            lines.append(f"train it on all folds: {with_program_name(command_line(best, 'submit'))} --fold all")
     if not summary.active and not summary.proposes and not settings.exhausted:
         lines += ["", f"more trials: {program_name()} runs extend {group.id} --trials {MORE_TRIALS}"]
     return lines

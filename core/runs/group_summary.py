@@ -10,8 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from core.errors import ConfigError
+from core.events import WHOLE_VOLUMES_MEASURED
 from core.fields import FieldSpec
-from core.formatting import format_count
+from core.formatting import format_count, format_list
 from core.runs.catalog import RunSummary, list_runs
 from core.runs.store.groups import SWEEP, Group, Member, read_group
 from core.runs.store.state import ACTIVE, Best, State
@@ -77,15 +78,20 @@ class GroupSummary:
 
     @property
     def mean_dice(self) -> float | None:
-        """Mean over the runs of the mean Dice of each so far, by which its best epoch is chosen."""
-        values = [run.state.score.mean_dice for run in self.runs if run.state.score is not None]
-        known = [value for value in values if value is not None]
+        """Mean over the runs of the mean Dice of each so far, by which its best epoch is chosen. Where some are of
+        whole volumes, those of sub-volumes do not count."""
+        known = [score.mean_dice for score in self._compared if score.mean_dice is not None]
         return fmean(known) if known else None
+
+    @property
+    def _compared(self) -> list[Best]:
+        scores = [run.state.score for run in self.runs if run.state.score is not None]
+        return [score for score in scores if score.measured_on == WHOLE_VOLUMES_MEASURED] or scores
 
     @property
     def measured(self) -> str:
         """What :attr:`mean_dice` is; empty where there is none."""
-        number = sum(run.state.score is not None for run in self.runs)
+        number = len(self._compared)
         return f"mean of {number} of {self.total}" if number else ""
 
     @property
@@ -181,7 +187,9 @@ class SweepSummary(GroupSummary):
         """By what trials are compared, and the budget of each, as words of a sentence."""
         config = self.group.config
         budget = f"{config.run.minutes:g} minutes" if config.run.minutes else format_count(config.run.epochs, "epoch")
-        return f"mean Dice on {self.objective}, fold {config.split.fold}, seed {config.run.seed}, {budget} each"
+        named = config.split.val_subjects
+        held_out = format_list(named) if named else f"fold {config.split.fold}"
+        return f"mean Dice on {self.objective}, {held_out}, seed {config.run.seed}, {budget} each"
 
     @property
     def ranked(self) -> list[Trial]:
@@ -293,10 +301,11 @@ def listed_group(root: Path, group_id: str) -> GroupSummary:
 
 def _trial(number: int, member: Member, run: RunSummary | None, settings: SweepSettings, objective: str) -> Trial:
     if run is None:
-        waits = settings.pending_run == member.run
-        return Trial(
-            number, member, "waiting" if waits else "deleted", None, "" if waits else "its run was deleted", run
-        )
+        if settings.pending_run != member.run:
+            return Trial(number, member, "deleted", None, "its run was deleted", run)
+        if settings.stopped:
+            return Trial(number, member, "stopped", None, "its run is not made yet", run)
+        return Trial(number, member, "waiting", None, "", run)
     state, score = run.state.state, run.state.score
     dice = _dice(score, objective)
     if state == "queued":

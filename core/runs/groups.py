@@ -10,13 +10,12 @@ from typing import Any
 from core.checkpointing.metadata import read_metadata
 from core.config import TrainConfig, changed_fields
 from core.config_data import NO_FOLD
-from core.errors import ConfigError, RunError
+from core.errors import ConfigError, RunError, UserError
 from core.files import may_be_present
 from core.formatting import format_list
 from core.paths import dataset_folder
 from core.runs import catalog, launch, run_actions
 from core.runs.catalog import RunSummary
-from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import GroupSummary as GroupSummary
 from core.runs.group_summary import SweepSummary, settings_of, summary_of
@@ -37,7 +36,7 @@ from core.runs.store.groups import (
     write_group,
 )
 from core.runs.store.run_origin import Origin
-from core.runs.store.state import RESUMABLE
+from core.runs.store.state import ENDED, RESUMABLE
 from core.runs.store.stop_file import read_pruned
 from core.sweeps.settings import SweepSettings
 
@@ -95,8 +94,10 @@ def complete(root: Path, group: Group, worker: str = launch.WORKER, *, engine: s
     Raises
     ------
     RunError
-        If a run cannot be created.
+        If a run cannot be created, or the group is a sweep, whose deleted trials count for nothing.
     """
+    if group.kind == SWEEP:
+        raise RunError(f"{group.id}: expected a group of folds, got a sweep; propose further trials: runs extend")
     summary = summarise(root, group)
     engine = engine or engine_of_group(summary)
     queued = [member.run for member in summary.missing]
@@ -236,23 +237,32 @@ def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
     ------
     RunError
         If none is queued or active.
-    EngineError
-        If the job of one cannot be cancelled now. All are requested to stop nevertheless.
+    UserError
+        If the job of one cannot be cancelled now, or its folder cannot be used. All are requested to stop nevertheless.
     """
     proposed = end_proposals(root, group)
     group = read_group(root, group.id)  # a sweep has got members since it was shown
     runs = [run for run in summarise(root, group).runs if run.state.active or run.state.state == "queued"]
     if not runs and not proposed:
         raise RunError(f"{group.id}: expected a group with queued or running runs, all have ended already")
-    refused: EngineError | None = None
+    refused: UserError | None = None
     for run in sorted(runs, key=lambda run: run.state.active):
         try:
             run_actions.request_stop(root, run.id, now)
-        except EngineError as error:
-            refused = error
+        except UserError as error:
+            if not _has_ended(root, run.id):  # since the list was read, which is what was asked for
+                refused = error
     if refused is not None:
         raise refused
     return [run.id for run in runs]
+
+
+def _has_ended(root: Path, run_id: str) -> bool:
+    """Whether a run has ended, or was deleted."""
+    try:
+        return catalog.get_run(root, run_id).state.state in ENDED
+    except RunError:
+        return True
 
 
 def resume_group(root: Path, group: Group, *, data: str = "", force: bool = False, engine: str = "") -> list[str]:
@@ -271,7 +281,7 @@ def resume_group(root: Path, group: Group, *, data: str = "", force: bool = Fals
     moved = [run for run in waiting if data or engine not in ("", engine_of(run.engine))]
     again = [run.id for run in waiting if run not in moved]
     sweep = summary if isinstance(summary, SweepSummary) else None
-    if not (runs or waiting or (sweep and _proposes_if_reopened(sweep))):
+    if not (runs or waiting or (sweep and proposes_if_reopened(sweep))):
         raise RunError(f"{group.id}: expected a group with stopped, failed or crashed runs, it has none")
     if sweep is None:
         submit_again(root, again)
@@ -365,8 +375,8 @@ def refit_config(group: Group) -> TrainConfig:
     return group.config.with_values({"folds": 0, "fold": NO_FOLD, "val_subjects": ()})
 
 
-def _proposes_if_reopened(summary: SweepSummary) -> bool:
-    """Whether a sweep has trials left to propose."""
+def proposes_if_reopened(summary: SweepSummary) -> bool:
+    """Whether a sweep has trials left to propose or to make."""
     settings, number = summary.settings, len(summary.group.members)
     return bool(settings.space) and not settings.exhausted and (number < summary.total or bool(settings.pending_run))
 

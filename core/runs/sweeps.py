@@ -250,7 +250,7 @@ def _is_due(root: Path, record: EngineRecord) -> bool:
 def _make_pending(root: Path, group: Group) -> Group:
     """Make the run of a trial that was proposed, and note that it is made; after a kill in between it is made later."""
     settings = settings_of(group)
-    if not settings.pending_run:
+    if not settings.pending_run or settings.stopped:
         return group
     member = next((member for member in group.members if member.run == settings.pending_run), None)
     settings = replace(settings, pending_run="")

@@ -44,9 +44,7 @@ def render(root: Path, summary: SweepSummary) -> None:
 
 
 def _can_resume(summary: SweepSummary) -> bool:
-    settings = summary.settings
-    left = settings.space and not settings.exhausted and len(summary.trials) < summary.total
-    return bool(left) or bool(groups.resumable_runs(summary))
+    return groups.proposes_if_reopened(summary) or bool(groups.resumable_runs(summary))
 
 
 def _stop(root: Path, summary: SweepSummary) -> None:
@@ -69,7 +67,7 @@ def _use_best(root: Path, summary: SweepSummary, config: TrainConfig) -> None:
         budget = st.number_input(
             "Minutes" if by_time else "Epochs",
             min_value=1.0,
-            value=present * LONGER,
+            value=max(1.0, present * LONGER),
             step=1.0,
             format="%.0f",
             key=f"budget-{group.id}",

@@ -15,12 +15,13 @@ import pytest
 from core import runs
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
-from core.runs import groups
+from core.events import SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED
+from core.runs import groups, run_actions
 from core.runs.group_summary import settings_of
 from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store.groups import FOLDS, Group, Member, read_group, read_groups, write_group
-from core.runs.store.state import State, read_state, write_state
+from core.runs.store.state import Best, State, read_state, write_state
 from core.runs.store.stop_file import STOP
 from tests.support.elsewhere import CLUSTER, SETTINGS
 from tests.support.sweeps import make_sweep
@@ -165,6 +166,34 @@ def test_stop_ends_the_waiting_runs_before_the_active_one(
     assert max(stopped_at) <= (tmp_path / group.runs[0] / STOP).stat().st_mtime_ns
     with pytest.raises(RunError, match=r"it is (running|stopping); stop the group"):
         groups.delete_group(tmp_path, group)
+
+
+def test_dice_of_sub_volumes_and_of_whole_volumes_are_not_averaged(tmp_path: Path, config: TrainConfig) -> None:
+    group = groups.submit_folds(tmp_path, config)
+    first, second, _ = group.runs
+    set_state(tmp_path, first, "queued", latest=Best(1, 0.5, SUB_VOLUMES_MEASURED))
+    summary = groups.summarise(tmp_path, group)
+    assert (summary.mean_dice, summary.measured) == (0.5, "mean of 1 of 3")
+    set_state(tmp_path, second, "queued", best=Best(1, 0.8, WHOLE_VOLUMES_MEASURED))
+    summary = groups.summarise(tmp_path, group)
+    assert (summary.mean_dice, summary.measured) == (0.8, "mean of 1 of 3")
+
+
+def test_all_others_are_stopped_where_one_run_has_just_ended(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run ends between the list of those that are to be stopped and its own turn."""
+    group = groups.submit_folds(tmp_path, config)
+    request_stop = run_actions.request_stop
+
+    def ended_first(root: Path, run_id: str, now: bool = False) -> None:
+        if run_id == group.runs[0]:
+            set_state(root, run_id, "finished")
+        request_stop(root, run_id, now)
+
+    monkeypatch.setattr("core.runs.run_actions.request_stop", ended_first)
+    groups.stop_group(tmp_path, group)
+    assert [run.state.state for run in groups.summarise(tmp_path, group).runs] == ["finished", "stopped", "stopped"]
 
 
 def test_stopped_runs_are_resumed_together_and_finished_ones_left_alone(tmp_path: Path, config: TrainConfig) -> None:

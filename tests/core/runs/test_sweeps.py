@@ -219,6 +219,35 @@ def test_error_of_the_search_ends_the_sweep_and_is_reported(
     assert not sweep_summary(tmp_path, sweep).proposes
 
 
+def test_sweep_whose_next_run_cannot_be_made_ends_with_the_reason_and_goes_on_when_resumed(
+    tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_trial(tmp_path, next_trial(tmp_path, sweep), 0.5)
+
+    def full(*_: object, **__: object) -> Path:
+        raise RunError("cannot be written: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("core.runs.launch.create_run", full)
+        assert not advance(tmp_path, sweep.id, 1)
+        assert not advance(tmp_path, sweep.id, 1), "the queue does not try for ever"
+    summary = sweep_summary(tmp_path, sweep)
+    assert summary.state == "failed" and "No space left" in summary.settings.problem
+    assert trial_states(tmp_path, sweep) == ["finished", "stopped"] and groups.proposes_if_reopened(summary)
+    with pytest.raises(RunError, match="all have ended"):
+        groups.stop_group(tmp_path, sweep)
+    groups.resume_group(tmp_path, summary.group)
+    assert advance(tmp_path, sweep.id, 1)
+    assert trial_states(tmp_path, sweep) == ["finished", "waiting"]
+    assert sweep_summary(tmp_path, sweep).settings.problem == ""
+
+
+def test_deleted_trials_are_not_queued_again(tmp_path: Path, sweep: Group) -> None:
+    runs.delete(tmp_path, next_trial(tmp_path, sweep))
+    with pytest.raises(RunError, match="got a sweep; propose further trials: runs extend"):
+        groups.complete(tmp_path, read_group(tmp_path, sweep.id))
+
+
 def test_importance_that_cannot_be_worked_out_does_not_end_a_sweep(
     tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
