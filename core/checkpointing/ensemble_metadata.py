@@ -203,7 +203,7 @@ def _dataset(members: Sequence[CheckpointMetadata]) -> dict[str, Any]:
         values = dict.fromkeys(str(m.dataset[name]) for m in members if m.dataset.get(name))
         if values:
             shared[name] = ", ".join(values)
-    if "path" not in shared:
+    if "path" not in shared or any(TRAINED_ON in member.dataset for member in members):
         trained: dict[str, dict[str, None]] = {}
         for member in members:
             for folder, ids in member.training_subjects.items():

@@ -32,7 +32,7 @@ DATA_RECORD = "data.json"  # in the folder of a run: what it was trained on (cor
 ACCEPT_DATA = "accept-data"  # there, while the run is to resume on changed data (runs resume --force)
 METADATA_KEY = "segmentarium"
 TRAINING_SPACING = "spacing_mm"  # in the description of the data set
-TRAINED_ON = "trained_on"  # there, of an ensemble of networks of several data sets: ids of training subjects by folder
+TRAINED_ON = "trained_on"  # there: training subjects of initial networks, and of an ensemble of several data sets
 MEMBERS = "members"  # in the inference settings of an ensemble: name and epoch of each network
 OWN_NETWORK = "own_network"  # in the inference settings: a user's code as it was in training (core.models.own_source)
 REGIONS = "regions"  # in the description of the data set: unions of classes, in the order in which they are painted
@@ -149,7 +149,8 @@ class CheckpointMetadata:
         return bool(stored) and Path(str(stored)).resolve() == data.resolve()
 
     def seen_in_training(self, data: Path, subjects: Sequence[str]) -> list[str]:
-        """The subjects that the network, or one of an ensemble, was trained on, on which its scores are too good.
+        """The subjects that the network, its initial one or one of an ensemble was trained on, on which its scores are
+        too good.
 
         Parameters
         ----------
@@ -166,12 +167,13 @@ class CheckpointMetadata:
 
     @property
     def training_subjects(self) -> dict[str, list[str]]:
-        """Ids of the subjects that were trained on, by the folder of their data set, as far as the checkpoint says."""
-        stored = self.dataset.get("path")
-        if stored:
-            return {str(stored): list(self.split.get("train", ()))}
-        several = self.dataset.get(TRAINED_ON)
-        return {folder: list(map(str, ids)) for folder, ids in several.items()} if isinstance(several, dict) else {}
+        """Ids of the subjects that the network, its initial one or one of an ensemble was trained on, by the folder of
+        their data set, as far as the checkpoint says."""
+        own, others = self.dataset.get("path"), self.dataset.get(TRAINED_ON)
+        found = {str(own): list(self.split.get("train", ()))} if own else {}
+        for folder, ids in others.items() if isinstance(others, dict) else ():
+            found[folder] = list(dict.fromkeys([*found.get(folder, ()), *map(str, ids)]))
+        return found
 
     @property
     def inference_settings(self) -> dict[str, Any]:

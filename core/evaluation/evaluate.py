@@ -200,9 +200,7 @@ def evaluate(
     if progress is not None:
         progress(len(ids), len(ids), "")
     unscored = tuple(id for id in ids if id not in scores)
-    trained_on = list(ids) if name == "train" else []
-    if name in (CHOSEN, "all"):
-        trained_on = predictor.metadata.seen_in_training(dataset.path, ids)
+    trained_on = ids if name == "train" else predictor.metadata.seen_in_training(dataset.path, ids)
     return Evaluation(name, scored.names, scores, unscored, warnings, unprocessed_scores, tuple(trained_on))
 
 

@@ -202,13 +202,7 @@ def _other_settings(run: str, metadata: CheckpointMetadata, predictions: Sequenc
 
 def _seen_before(run: str, metadata: CheckpointMetadata, held_out: Sequence[str]) -> list[str]:
     """Held-out subjects that the initial network of a run was trained on."""
-    initial = metadata.train_config.run.init_from
-    if not initial:
-        return []
-    try:
-        seen = read_metadata(Path(initial)).seen_in_training(Path(metadata.dataset["path"]), held_out)
-    except UserError:  # deleted, or of another program
-        return []
+    seen = metadata.seen_in_training(Path(metadata.dataset["path"]), held_out)
     some = f"{len(seen)} of its {format_count(len(held_out), 'held-out subject')} ({format_list(seen)})"
     text = f"{run}: the network that it began with (--init-from) was trained on {some}: their scores are too good"
     return [text] if seen else []

@@ -51,6 +51,7 @@ from core.training.run_metadata import (
     other_voxel_size,
     region_facts,
     run_facts,
+    seen_before_notes,
     spacing_notes,
 )
 from core.training.run_mirroring import decide_mirroring, keep_mirroring
@@ -215,6 +216,9 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
             facts["weights"] = weights_source
         if damage:
             facts["resumed from"] = f"the checkpoint before the last one, since {damage}"
+        metadata = checkpoint_metadata(data, plan, None if last is None else last.metadata)
+        for note in seen_before_notes(metadata):
+            inputs.listener(Note(note))
         task = TrainingTask(
             config=plan.config,
             model=model.to(device),
@@ -223,7 +227,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
             classes=data.labels.names,
             colours=tuple(c.colour for c in data.labels.classes),
             folder=inputs.folder,
-            metadata=with_loss_facts(checkpoint_metadata(data, plan), of_loss),
+            metadata=with_loss_facts(metadata, of_loss),
             facts=facts,
             resident_bytes=memory.resident_bytes,
             distributed=machine.distributed,

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.checkpointing.metadata import LAST, OWN_NETWORK, REGIONS, TRAINING_SPACING, CheckpointMetadata
+from core.checkpointing.metadata import (
+    LAST,
+    OWN_NETWORK,
+    REGIONS,
+    TRAINED_ON,
+    TRAINING_SPACING,
+    CheckpointMetadata,
+    is_torch_file,
+    read_metadata,
+)
 from core.checkpointing.training_spacing import TrainingSpacing
 from core.config import TrainConfig
 from core.datasets.splits import Split, adapted_folds
@@ -18,10 +27,18 @@ from core.training.run_data import RunData
 NOTHING_HELD_OUT = "no subject: no Dice is measured, and the weights at the end of training are the result"
 
 
-def checkpoint_metadata(data: RunData, plan: TrainingPlan) -> CheckpointMetadata:
-    """Metadata of the run's checkpoints."""
+def checkpoint_metadata(
+    data: RunData, plan: TrainingPlan, before: CheckpointMetadata | None = None
+) -> CheckpointMetadata:
+    """Metadata of the run's checkpoints.
+
+    Parameters
+    ----------
+    before : CheckpointMetadata, optional. Of the checkpoint that the run is resumed from.
+    """
     dataset, split = data.dataset, data.split
     code = describe_code(plan.config.model.model)
+    trained_on = _trained_on_before(plan.config) if before is None else before.dataset.get(TRAINED_ON)
     return CheckpointMetadata(
         config=plan.config.to_json(),
         labels=data.labels.to_json(),
@@ -29,6 +46,7 @@ def checkpoint_metadata(data: RunData, plan: TrainingPlan) -> CheckpointMetadata
         spacing_mm=plan.spacing_mm,
         dataset={
             **({} if data.regions is None else {REGIONS: data.regions.to_json()}),
+            **({TRAINED_ON: trained_on} if trained_on else {}),
             "name": dataset.name,
             "path": str(dataset.path.resolve()),
             "layout": dataset.layout,
@@ -40,6 +58,22 @@ def checkpoint_metadata(data: RunData, plan: TrainingPlan) -> CheckpointMetadata
         normalisation=plan.normaliser.to_json(),
         inference={OWN_NETWORK: code} if code else {},
     )
+
+
+def _trained_on_before(config: TrainConfig) -> dict[str, list[str]]:
+    """Training subjects of the initial network, by the folder of their data set; empty without one, and where it is
+    one of another program."""
+    path = Path(config.run.init_from)
+    return {} if not config.run.init_from or is_torch_file(path) else read_metadata(path).training_subjects
+
+
+def seen_before_notes(metadata: CheckpointMetadata) -> list[str]:
+    """Note on held-out subjects that the initial network was trained on."""
+    held_out = [*metadata.split["val"], *metadata.split["test"]]
+    seen = metadata.seen_in_training(Path(metadata.dataset["path"]), held_out)
+    some = f"{len(seen)} of the {format_count(len(held_out), 'held-out subject')} ({format_list(seen)})"
+    text = f"warning: the initial network (init_from) was trained on {some}: their scores will be too good"
+    return [text] if seen else []
 
 
 def check_unchanged(before: CheckpointMetadata, data: RunData, plan: TrainingPlan, folder: Path) -> None:

@@ -98,6 +98,7 @@ def seen_note(metadata: CheckpointMetadata, is_training_data: bool, cases: CaseL
     """
     trained = set(metadata.split.get("train", ())) if is_training_data else set()
     seen = trained.intersection(cases.subjects)
+    seen_before = set(metadata.seen_in_training(cases.folder, cases.subjects)) - seen
     scored = [id for id in cases.subjects if id in cases.predictions and cases.predictions[id].score is not None]
     seen_scored = seen.intersection(scored)
     if metadata.train_config.split.holds_out_nothing and seen:
@@ -115,6 +116,9 @@ def seen_note(metadata: CheckpointMetadata, is_training_data: bool, cases: CaseL
             f"The model was trained on {formatting.count(len(seen_scored), 'case')} of the {len(scored)} with a score, "
             "so that the mean is too good. *held out* above leaves them out."
         )
+    if seen_before.intersection(scored):
+        number = formatting.count(len(seen_before.intersection(scored)), "case")
+        st.caption(f"The network that this one began with was trained on {number} of these: the mean is too good.")
 
 
 def other_classes_note(dataset: Dataset, metadata: CheckpointMetadata) -> None:

@@ -68,3 +68,25 @@ def test_weights_of_another_voxel_size_are_named(data: Path, tmp_path: Path) -> 
     for n in range(4):
         scale(data, f"ball_{n}", 3)
     assert weights("other").endswith(f", trained at voxels of {TrainingSpacing.of([SPACING_MM]).text}")
+
+
+@pytest.mark.slow
+def test_held_out_subjects_that_the_initial_network_was_trained_on_are_named_and_stay_known(
+    data: Path, tmp_path: Path
+) -> None:
+    train(data, tmp_path / "first")
+    source = tmp_path / "first" / "last.safetensors"
+    trained = load(source).metadata.split["train"]
+
+    def seen(folder: str, held_out: str) -> tuple[list[str], list[str]]:
+        events = train(data, tmp_path / folder, val_subjects=(held_out,), init_from=str(source))
+        metadata = load(tmp_path / folder / "last.safetensors").metadata
+        notes = [e.text for e in events if isinstance(e, Note) and "initial network" in e.text]
+        return notes, metadata.seen_in_training(data, metadata.split["val"])
+
+    assert seen("same", "ball_3") == ([], []), "it was held out there, too"
+    (note,), found = seen("other", "ball_1")
+    assert found == ["ball_1"] and "ball_1" in trained and "(ball_1): their scores will be too good" in note
+    train(data, tmp_path / "third", val_subjects=("ball_2",), init_from=str(tmp_path / "other" / "last.safetensors"))
+    metadata = load(tmp_path / "third" / "last.safetensors").metadata
+    assert metadata.seen_in_training(data, ["ball_1", "ball_2", "ball_3"]) == ["ball_1", "ball_2", "ball_3"]
