@@ -101,18 +101,6 @@ class TracedConvolution:
         """Bytes of the input."""
         return self.itemsize * self.batch * self.in_channels * math.prod(self.size)
 
-    @property
-    def has_wrong_bf16_gradient(self) -> bool:
-        """Whether oneDNN (as of torch 2.13) returns uninitialised memory as the bf16 gradient of the kernel on a CPU.
-
-        Found by comparing gradients with those in fp32: so it does where the image has more than one voxel along i, but
-        fewer than the kernel, which moves there in steps of one; or along j fewer than half of the kernel.
-        """
-        if len(self.size) != 3 or self.groups > 1:
-            return False
-        short_i = self.stride[0] == 1 and 1 < self.size[0] < self.kernel_size[0]
-        return short_i or self.size[1] < self.kernel_size[1] // 2
-
 
 def forward_bytes(convolution: TracedConvolution, device: str) -> int:
     """Most bytes that are in use beside the input while the output is computed, the output included."""

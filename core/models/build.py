@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from core.compute.convolution_precision import make_convolutions_safe
 from core.config import ModelConfig
 from core.errors import ConfigError
 from core.models import architecture, check_packages
@@ -38,8 +39,11 @@ def build_model(config: ModelConfig, in_channels: int, classes: int) -> Segmenta
             "(modalities), or another network"
         )
     check_packages(entry)
+    network: SegmentationNetwork
     if entry.own:
-        return build_own(entry, entry.resolve(config), in_channels, classes)
-    network_class = getattr(importlib.import_module(entry.module), entry.class_name)
-    network: SegmentationNetwork = network_class(entry.resolve(config), in_channels, classes)
+        network = build_own(entry, entry.resolve(config), in_channels, classes)
+    else:
+        network_class = getattr(importlib.import_module(entry.module), entry.class_name)
+        network = network_class(entry.resolve(config), in_channels, classes)
+    make_convolutions_safe(network)
     return network

@@ -31,6 +31,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.compute.convolution_precision import SafeConv3d
 from core.config import ModelConfig
 from core.models.blocks import SegmentationNetwork, StageModule, initialise
 from core.models.dense_blocks import NormActivation
@@ -111,7 +112,7 @@ class ResidualBlock(nn.Module):
         return self.layers(x) + shortcut
 
 
-class InterleavedConv3d(nn.Conv3d):
+class InterleavedConv3d(SafeConv3d):
     """A 3x3x3 convolution with a dilation, without bias, that keeps the size.
 
     The voxels at every ``step``-th place make a smaller image. Each of these step^3 images is convolved without

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TextIO
 
 from torch import Tensor, nn
 
+from core.compute.convolution_precision import SafeConvolutions, in_half_on_a_cpu
 from core.config import ModelConfig
 from core.errors import ConfigError
 from core.models.architecture import Architecture
@@ -88,7 +89,8 @@ class OwnNetwork(SegmentationNetwork):
             If the user's module returns something else.
         """
         image, crop = self.pad(image)
-        output = self.network(image)
+        with SafeConvolutions() if in_half_on_a_cpu(image) else contextlib.nullcontext():
+            output = self.network(image)
         logits = output.logits if isinstance(output, NetworkOutput) else output
         expected = (image.shape[0], self.classes, *image.shape[2:])
         if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:

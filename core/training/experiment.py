@@ -284,28 +284,15 @@ def _stopped_while_preparing(last: Checkpoint | None) -> Ended:
 
 def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> tuple[TrainingPlan, StepCost]:
     """The plan of the run, and the cost of its training step."""
-
-    def plan_in(precision: str) -> TrainingPlan:
-        return make_plan(
-            config.with_values({"precision": precision}),
-            shapes=list(data.shapes.values()),
-            spacings_mm=list(data.spacings_mm.values()),
-            modalities=len(data.modalities),
-            classes=len(data.output_names),
-            device=device.type,
-        )
-
-    plan = plan_in(resolve_precision(config.run.precision, device))
+    plan = make_plan(
+        config.with_values({"precision": resolve_precision(config.run.precision, device)}),
+        shapes=list(data.shapes.values()),
+        spacings_mm=list(data.spacings_mm.values()),
+        modalities=len(data.modalities),
+        classes=len(data.output_names),
+        device=device.type,
+    )
     cost = _step_cost(plan, plan.config, data)
-    if plan.config.run.precision == "bf16" and device.type == "cpu" and cost.wrong_bf16_gradients:
-        if config.run.precision == "bf16":
-            raise ConfigError(
-                "precision: expected fp32 or auto for a sub_volume that becomes smaller than a kernel of the network "
-                "along its first axis, got bf16, whose gradients are wrong there on a CPU; or choose a larger "
-                "sub_volume, or fewer resolutions (channels)"
-            )
-        plan = plan_in("fp32")
-        cost = _step_cost(plan, plan.config, data)
     values = {"modalities": data.modalities, "classes": data.labels.names[1:], "targets": data.targets}
     return replace(plan, config=plan.config.with_values(values)), cost
 

@@ -65,15 +65,12 @@ class StepCost:
     forward_gflop : float. Operations of a forward pass per sub-volume, in 1e9; a multiply-add is two.
     training_gflop : float. Operations of a training step per sub-volume, in 1e9.
     step_bytes : int. Estimated peak of the device memory, with weights and optimizer.
-    wrong_bf16_gradients : bool. Whether bf16 training on a CPU would be wrong
-        (:attr:`core.compute.convolution_workspace.TracedConvolution.has_wrong_bf16_gradient`).
     """
 
     parameters: int
     forward_gflop: float
     training_gflop: float
     step_bytes: int
-    wrong_bf16_gradients: bool = False
 
 
 def kept_epochs_in_words(config: TrainConfig, parameters: int) -> str:

@@ -137,7 +137,6 @@ def _trace(parameters: _StepParameters) -> StepCost:
         forward_gflop=sum(forward) / 1e9 / sub_volumes,
         training_gflop=tracer.operations / 1e9 / sub_volumes,
         step_bytes=peak,
-        wrong_bf16_gradients=any(c.has_wrong_bf16_gradient for c in tracer.convolutions),
     )
 
 

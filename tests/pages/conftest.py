@@ -26,7 +26,7 @@ def shared_network_answers(network_answers: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def known_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that do not look at the forecast: what a training step costs is known at once."""
-    cost = StepCost(1_000_000, forward_gflop=1.0, training_gflop=3.0, step_bytes=10**8, wrong_bf16_gradients=False)
+    cost = StepCost(1_000_000, forward_gflop=1.0, training_gflop=3.0, step_bytes=10**8)
     monkeypatch.setattr("ui.train.forecast.step_cost", lambda *_: cost)
 
 

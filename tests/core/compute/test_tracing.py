@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from core.compute.convolution_workspace import TracedConvolution, backward_bytes, forward_bytes
 from core.compute.tracing import AllocationTracer, CudaAutocast, fake_tensors, to_fake, without_large_tensors
-from core.types import Size3
 
 MB = 2**20
 
@@ -105,36 +104,6 @@ def test_temporary_memory_of_a_convolution_by_hand() -> None:
     assert backward_bytes(c, "cpu", False) == backward_bytes(c, "cpu", True) - gradient
     small = convolution(4, 4, itemsize=4, side=16)  # unfolded by torch
     assert forward_bytes(small, "cpu") == 4 * 27 * 4 * 16**3 + 4 * 4 * 16**3
-
-
-@pytest.mark.parametrize(
-    ("size", "kernel", "wrong"),
-    [((2, 8, 8), 3, True), ((3, 8, 8), 5, True), ((4, 8, 8), 5, True), ((8, 1, 8), 5, True)]
-    + [
-        ((1, 8, 8), 3, False),
-        ((3, 8, 8), 3, False),
-        ((8, 2, 2), 3, False),
-        ((5, 2, 8), 5, False),
-        ((2, 8, 8), 1, False),
-    ],
-)
-def test_gradients_that_are_wrong_in_bf16_are_known(size: Size3, kernel: int, wrong: bool) -> None:
-    """Where the rule says that gradients are right, they are; elsewhere they are whatever was in memory."""
-    with fake_tensors(), AllocationTracer() as tracer:
-        F.conv3d(torch.empty(1, 8, *size), torch.empty(8, 8, kernel, kernel, kernel), padding=kernel // 2)
-    assert tracer.convolutions[0].has_wrong_bf16_gradient == wrong
-    if wrong:
-        return
-    gradients = []
-    for dtype in (torch.float32, torch.bfloat16):
-        torch.manual_seed(1)
-        layer = nn.Conv3d(8, 8, kernel, padding=kernel // 2)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            output = layer(torch.randn(1, 8, *size))
-        output.float().square().mean().backward()
-        gradients.append(layer.weight.grad)
-    exact, low = gradients
-    assert exact is not None and low is not None and float((exact - low).norm() / exact.norm()) < 0.05
 
 
 def test_mixed_precision_of_cuda_on_another_device() -> None:
