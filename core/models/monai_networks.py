@@ -1,7 +1,7 @@
 """Networks of MONAI behind the interface of this program; MONAI is an optional package.
 
-MONAI keeps faithful implementations of these networks; here they are padded to the size that they need and cropped
-back, and their levels are named for the page Learn. Widths are those of the papers.
+MONAI maintains these networks; here they are padded to the size that they need and cropped back, and their levels are
+named for the page Learn. Widths are those of the papers; where MONAI's network is another one, it is said below.
 
 ``segresnet``       Residual encoder with 32 to 256 channels and 1, 2, 2, 4 pre-activation blocks, a light decoder whose
                     levels are added to the encoder's, group normalisation. It is the winner of BraTS 2018 without its
@@ -10,7 +10,10 @@ back, and their levels are named for the page Learn. Widths are those of the pap
                     A. Myronenko: 3D MRI Brain Tumor Segmentation Using Autoencoder Regularization. BrainLes 2018,
                     arXiv:1810.11654, figure 1.
 ``attention_unet``  U-Net of five resolutions whose skip connections are multiplied by a gate: a map of weights from 0
-                    to 1, computed from the skip connection and the level below.
+                    to 1, computed from the skip connection and the level below. MONAI's differs from the authors' code:
+                    the skip connection of full resolution is gated, too; convolutions with a stride take the place of
+                    pooling; a gate reads the level below after its up-sampling, on the grid of the skip connection; and
+                    full resolution alone is classified.
                     O. Oktay et al.: Attention U-Net: Learning Where to Look for the Pancreas. MIDL 2018,
                     arXiv:1804.03999, figures 1 and 2.
 ``swin_unetr``      Swin transformer as encoder (self-attention inside of windows of 7x7x7 tokens of 2x2x2 voxels, which

@@ -148,7 +148,7 @@ class ExponentialMovingAverage:
         self.updates = updates
         weights = model.state_dict()  # references to the tensors, which change in place
         self.values = {k: v.detach().clone() for k, v in weights.items()}
-        names = {k for k, _ in model.named_parameters()}
+        names = {k for k, _ in model.named_parameters(remove_duplicate=False)}  # also of weights that layers share
         self._averaged = [(self.values[k], weights[k]) for k in self.values if k in names]
         self._copied = [(self.values[k], weights[k]) for k in self.values if k not in names]
 

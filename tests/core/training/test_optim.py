@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from core.config import OptimConfig
 from core.training.optim import (
     ExponentialMovingAverage,
+    averaged_weights,
     build_optimizer,
     learning_rate_at,
     load_optimizer_tensors,
@@ -262,6 +263,19 @@ def test_moving_average_reaches_its_decay() -> None:
     nn.init.ones_(model.weight)
     ema.update()
     assert ema.values["weight"].item() == pytest.approx(0.1, rel=1e-4)
+
+
+def test_weights_that_layers_share_are_averaged_under_each_name() -> None:
+    first, second = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    second.weight = first.weight
+    model = nn.Sequential(first, second)
+    average = ExponentialMovingAverage(model, 0.9)
+    with torch.no_grad():
+        first.weight.add_(1)
+    average.update()
+    assert torch.equal(average.values["0.weight"], average.values["1.weight"])
+    with averaged_weights(model, average):
+        assert torch.equal(first.weight, average.values["0.weight"])
 
 
 def test_buffers_are_copied() -> None:
