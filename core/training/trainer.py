@@ -113,6 +113,7 @@ class _Trainer:
         self.state.inference = {"mode": (self.validator.configured_modes or ["tiles"])[0], "tile": list(size)}
         self.checkpoints = RunCheckpoints(task, self.step, self.state, self.progress, self.reporter)
         self.best_whole_volumes: Segmented | None = None
+        self.last_whole_volumes: tuple[int, WholeVolumeScore] | None = None  # step, and score of its weights
 
     def _validation_set(self, classes: int) -> ValidationSet:
         """The held-out subjects, and the sub-volumes of them that every epoch is validated on."""
@@ -219,6 +220,7 @@ class _Trainer:
                     score = self.validator.score_whole_volumes(self._report_segmentation)
                     self.rhythm.record(self.progress.elapsed_s, score.seconds)
                     self._record_whole_volumes(score)
+                    self.last_whole_volumes = self.state.step, score
                     self.state.early_stopping.update(score.mean_dice)
         self.state.validated_epoch = self.state.epoch
 
@@ -236,13 +238,17 @@ class _Trainer:
             self.save_last()
 
     def validate_final(self) -> None:
-        """Score whole volumes in every inference mode and choose the mode to predict with."""
+        """Score whole volumes in every inference mode, but in none in which these weights were scored after the last
+        epoch, and choose the mode to predict with."""
         if not self.validator.modes or not self.state.step or self.state.final_validation_step == self.state.step:
             return
+        step, last_score = self.last_whole_volumes or (0, None)
+        measured = last_score if step == self.state.step else None
         with self._evaluation_weights():
-            score, dice = self.validator.compare_modes(self._report_segmentation)
+            score, dice = self.validator.compare_modes(self._report_segmentation, measured)
             self.state.inference |= {"mode": score.mode, "dice": dice}
-            self._record_whole_volumes(score)
+            if score is not measured:
+                self._record_whole_volumes(score)
         self.state.final_validation_step = self.state.step
 
     def _validate_sub_volumes(self, may_be_best: bool) -> None:
@@ -266,12 +272,14 @@ class _Trainer:
             self.best_whole_volumes = Segmented(self.state.epoch, self.state.step, score.mode, score.worst_first(ids))
 
     def _time_for_volumes(self) -> bool:
-        """Whether whole volumes keep validations to their share of a time budget; early stopping needs them anyway.
-        Equal on all processes."""
-        if not self.progress.budget_s or self.config.validation.patience:
+        """Whether a time budget leaves time for whole volumes before the end of training, and they keep validations to
+        their share of it, which early stopping does not ask for. Equal on all processes."""
+        if not self.progress.budget_s:
             return True
-        expected_s = self.validator.expected_s(self.validator.modes[0])
-        (allowed,) = self.task.distributed.broadcast([self.rhythm.allows(self.progress.elapsed_s, expected_s)])
+        expected_s, elapsed_s = self.validator.expected_s(self.validator.modes[0]), self.progress.elapsed_s
+        ends_in_time = elapsed_s + expected_s <= self.progress.budget_s - self.progress.reserve_s
+        share_allows = bool(self.config.validation.patience) or self.rhythm.allows(elapsed_s, expected_s)
+        (allowed,) = self.task.distributed.broadcast([ends_in_time and share_allows])
         return bool(allowed)
 
     def _report_segmentation(self, done: int, total: int) -> None:

@@ -113,15 +113,25 @@ class Validator:
         self._budget.record(score.mode, score.seconds)
         return score
 
-    def compare_modes(self, progress: ProgressCallback) -> tuple[WholeVolumeScore, dict[str, float]]:
+    def compare_modes(
+        self, progress: ProgressCallback, measured: WholeVolumeScore | None = None
+    ) -> tuple[WholeVolumeScore, dict[str, float]]:
         """Score whole volumes in every mode that the time budget allows.
+
+        Parameters
+        ----------
+        progress : ProgressCallback.
+        measured : WholeVolumeScore, optional. Score of the present weights in one mode, which is not measured again.
 
         Returns
         -------
         The score of the mode to use from now on (one pass if its Dice is within a tolerance of that of tiles), and the
         mean Dice by mode.
         """
-        default, *others = [self._score(mode, progress) for mode in self.modes]
+        default, *others = [
+            measured if measured is not None and measured.mode == mode else self._score(mode, progress)
+            for mode in self.modes
+        ]
         best = next((s for s in others if s.mean_dice >= default.mean_dice - WHOLE_TOLERANCE), default)
         return best, {s.mode: round(s.mean_dice, 5) for s in (default, *others)}
 

@@ -283,6 +283,52 @@ def test_whole_volumes_during_training_keep_to_their_share_of_a_budget(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("values", "step_s", "tile_s", "at_s"),
+    [({"samples_train": 20, "patience": 50}, 31.0, 14.0, [565]), ({"samples_train": 4}, 7.0, 1.7, [594])],
+    ids=["patience", "share"],
+)
+def test_whole_volumes_are_not_scored_just_before_the_end_of_a_budget(
+    tmp_path: Path,
+    events: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, int],
+    step_s: float,
+    tile_s: float,
+    at_s: list[int],
+) -> None:
+    """16 tiles after an epoch that ends at 310 or 560 s of 600 s would leave too little for the 16 tiles at the end,
+    for which time is reserved from 319 or 565 s on."""
+    clock = FakeClock(monkeypatch)
+    task = make_task(tmp_path, tiny(minutes=10.0, samples_val=0, whole_every=1, inference_mode="tiles", **values))
+    clock.advance_with(task.model, step_s=step_s, tile_s=tile_s)
+    fit(task, events.append)
+    measured = [e.elapsed_s for e in events if isinstance(e, Metrics) and "whole/dice_mean" in e.values]
+    assert [round(s) for s in measured] == at_s and isinstance(events[-1], Ended) and events[-1].elapsed_s <= 600
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("inference_mode", "final_scores"), [("tiles", 0), ("auto", 1)])
+def test_weights_that_were_scored_after_the_last_epoch_are_not_scored_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inference_mode: str, final_scores: int
+) -> None:
+    """Early stopping ends training after an epoch whose whole volumes were scored in tiles."""
+    scored: list[str] = []
+
+    def score(model: object, subjects: object, options: InferenceOptions, *arguments: object) -> WholeVolumeScore:
+        scored.append(options.mode)
+        measured = score_whole_volumes(model, subjects, options, *arguments)  # type: ignore[arg-type]
+        return replace(measured, dice=np.full(measured.dice.shape, 0.5))
+
+    monkeypatch.setattr(validator, "score_whole_volumes", score)
+    config = tiny(epochs=9, samples_train=2, whole_every=1, patience=1, samples_val=0, inference_mode=inference_mode)
+    fit(make_task(tmp_path, config), lambda event: None)
+    assert scored == ["tiles", "tiles", *["whole"] * final_scores]
+    inference = load(tmp_path / "last.safetensors").metadata.inference
+    assert inference["dice"]["tiles"] == 0.5 and len(inference["dice"]) == 1 + final_scores
+
+
+@pytest.mark.slow
 def test_segmentations_of_the_best_checkpoint_are_handed_over_worst_first(finished: FinishedRun) -> None:
     (segmented,) = [e for e in finished.events if isinstance(e, Segmented)]
     best = load(finished.folder / "best.safetensors").metadata
