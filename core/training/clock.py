@@ -3,7 +3,9 @@ save and stop."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from core.compute.distributed import DistributedContext
@@ -60,9 +62,18 @@ class TrainingClock:
         self._reported = self._saved = time.monotonic()
 
     @property
-    def seconds_since_report(self) -> float:
-        """Time since the last :meth:`mark_reported`."""
+    def training_s_since_report(self) -> float:
+        """Time since the last :meth:`mark_reported`, without that of :meth:`report_paused`."""
         return time.monotonic() - self._reported
+
+    @contextlib.contextmanager
+    def report_paused(self) -> Iterator[None]:
+        """Leave the time of the block out of the report interval."""
+        training_s = self.training_s_since_report
+        try:
+            yield
+        finally:
+            self._reported = time.monotonic() - training_s
 
     def mark_reported(self) -> None:
         """Restart the report interval."""

@@ -70,8 +70,7 @@ def fit(
             for batches in trainer.load_epoch():
                 trainer.train_step(batches)
             if not trainer.stopped:
-                trainer.validate()
-                trainer.save_epoch()
+                trainer.complete_epoch()
         if not trainer.stopped:
             trainer.validate_final()
             trainer.save_unmeasured()
@@ -161,8 +160,7 @@ class _Trainer:
         complete = self.state.step == self.state.epoch * self.loader.steps_per_epoch
         self.clock.update(self.state.step, SAVE_INTERVAL_S, epoch_complete=complete)
         if complete and self.state.validated_epoch < self.state.epoch:
-            self.validate()
-            self.save_epoch()
+            self.complete_epoch()
 
     # --- load and step ------------------------------------------------------------------------------------------------
 
@@ -190,13 +188,30 @@ class _Trainer:
         if epoch_complete:  # it is validated, then saved
             return
         if self.clock.reading.validation_due and not self.done:
-            self.validate_within_epoch()
+            with self._speed_paused():
+                self.validate_within_epoch()
         elif self.clock.reading.save_due:
-            self.save_last()
+            with self._speed_paused():
+                self.save_last()
+
+    def complete_epoch(self) -> None:
+        """Validate and save after the last step of an epoch."""
+        with self._speed_paused():
+            self.validate()
+            self.save_epoch()
+
+    @contextlib.contextmanager
+    def _speed_paused(self) -> Iterator[None]:
+        """Leave validations and checkpoints out of the speed of training; steps that the device has not completed yet
+        count as training."""
+        if self.step.steps:
+            self._finite_loss()
+        with self.clock.report_paused():
+            yield
 
     def _report(self) -> None:
         loss = self._finite_loss()
-        speed = self.step.steps * self.loader.sub_volumes_per_step / max(self.clock.seconds_since_report, 1e-9)
+        speed = self.step.steps * self.loader.sub_volumes_per_step / max(self.clock.training_s_since_report, 1e-9)
         learning_rate = learning_rate_at(self.config.optim, self.clock.reading.progress)
         self.reporter.metrics({"train/loss": loss, "lr": learning_rate, "speed": speed})
         self.reporter.progress("training", loss, speed)

@@ -113,6 +113,28 @@ def test_checkpoints_are_kept_every_few_epochs(tmp_path: Path, events: list[Even
     assert [e.kind for e in events if isinstance(e, Saved) and e.kind.startswith("epoch")] == kept
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"samples_train": 40, "samples_val": 0, "whole_every": 1},
+        {"samples_train": 2, "samples_val": 16, "whole_every": 0},
+        {"samples_train": 200, "samples_val": 16, "whole_every": 0, "minutes": 2.0},
+    ],
+    ids=["whole volumes", "short epochs", "within an epoch"],
+)
+def test_speed_is_that_of_training_without_validation(
+    tmp_path: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch, values: dict[str, float]
+) -> None:
+    """Two sub-volumes in steps of 0.8 s; validations take several seconds."""
+    clock = FakeClock(monkeypatch)
+    task = make_task(tmp_path, tiny(epochs=3, inference_mode="tiles", **values))
+    clock.advance_with(task.model, step_s=0.8, tile_s=0.2)
+    fit(task, events.append)
+    assert metric_values(events, "speed") == pytest.approx([2.5] * len(metric_values(events, "speed")))
+    assert any("dice_mean" in name for e in events if isinstance(e, Metrics) for name in e.values)
+
+
 # --- stop and resume --------------------------------------------------------------------------------------------------
 
 
