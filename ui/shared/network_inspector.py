@@ -131,7 +131,7 @@ class NetworkInspector:
             self._waiting.move_to_end(key)
             while len(self._waiting) > MAX_WAITING:
                 self._waiting.popitem(last=False)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="network inspector", daemon=True)
                 self._thread.start()
 
@@ -161,19 +161,25 @@ class NetworkInspector:
 
     def _reply(self, question: dict[str, Any]) -> dict[str, Any]:
         """The reply of the child process, or an error in its place."""
-        if not question.get("code"):
-            reply = self._child.ask(question)
-        else:
-            limits = lambda fresh: ProcessLimits(OWN_CODE_BYTES, OWN_CODE_S)  # noqa: E731
-            try:  # anew: a file of the user's may have changed since the process read it
-                reply = self._child.ask(question, limits, anew=True)
-            except LimitExceededError as error:
-                return {"error": f"{_whose(question)}: estimating it took {error}; look for code that never ends"}
+        try:
+            if not question.get("code"):
+                reply = self._child.ask(question)
+            else:  # anew: a file of the user's may have changed since the process read it
+                reply = self._child.ask(question, lambda fresh: ProcessLimits(OWN_CODE_BYTES, OWN_CODE_S), anew=True)
+        except LimitExceededError as error:
+            return {"error": f"{_whose(question)}: estimating it took {error}; look for code that never ends"}
+        except OSError as error:  # such as too little memory for another process
+            return self._failure(question, f"its process cannot be used: {error.strerror or error}")
+        except ValueError:  # such as a line that code of a user printed, whose answer follows it
+            self._child.close()
+            return self._failure(question, "its process answered with a line that is not JSON")
         if reply is None:
-            ended = f"its process ended with status {self._child.returncode}"
-            whose = f"{_whose(question)}: " if self._subject == ESTIMATE else ""
-            return {"error": f"{whose}{self._subject} failed: {ended}"}
+            return self._failure(question, f"its process ended with status {self._child.returncode}")
         return reply
+
+    def _failure(self, question: dict[str, Any], reason: str) -> dict[str, Any]:
+        whose = f"{_whose(question)}: " if self._subject == ESTIMATE else ""
+        return {"error": f"{whose}{self._subject} failed: {reason}"}
 
     def _remove_oldest(self) -> None:
         if self._max_kept:

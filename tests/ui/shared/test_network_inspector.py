@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,9 @@ def test_only_the_newest_questions_wait(tmp_path: Path, monkeypatch: pytest.Monk
         def start(self) -> None:
             """Leave the questions where they are."""
 
+        def is_alive(self) -> bool:
+            return True
+
     monkeypatch.setattr("ui.shared.network_inspector.threading.Thread", Thread)
     inspector = NetworkInspector(tmp_path)
     for number in range(50):
@@ -121,3 +126,41 @@ def test_code_of_a_user_that_never_ends_is_an_error_and_not_asked_again(
         with pytest.raises(EstimateError, match=r"model: Net: estimating it took more than 0\.2 s of processor"):
             poll(functools.partial(inspector.ask, asked))
     assert len(started) == 2 and all(process.poll() is not None for process in started)
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "cannot be used: Resource temporarily"),
+        (json.JSONDecodeError("Expecting value", "hello", 0), "answered with a line that is not JSON"),
+    ],
+)
+def test_a_child_that_cannot_be_used_is_an_error_and_asked_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, message: str
+) -> None:
+    child = JsonLinesChild(lambda: pytest.fail("no process is needed"))
+    replies: list[Exception | dict[str, Any]] = [failure, {"answer": {"parameters": 5}}]
+
+    def reply(question: object) -> dict[str, Any]:
+        following = replies.pop(0)
+        if isinstance(following, Exception):
+            raise following
+        return following
+
+    monkeypatch.setattr(child, "ask", reply)
+    inspector = NetworkInspector(tmp_path, child)
+    with pytest.raises(EstimateError, match=f"model: unet3d: the estimate of the network failed: .*{message}"):
+        poll(lambda: inspector.ask(NETWORK))
+    monkeypatch.setattr("ui.shared.network_inspector.ERROR_S", 0.0)
+    assert answer_of(inspector, NETWORK) == {"parameters": 5}
+
+
+def test_a_thread_that_has_ended_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = JsonLinesChild(lambda: pytest.fail("no process is needed"))
+    monkeypatch.setattr(child, "ask", lambda question: {"answer": {"parameters": 5}})
+    inspector = NetworkInspector(tmp_path, child)
+    ended = threading.Thread(target=lambda: None)
+    ended.start()
+    ended.join()
+    inspector._thread = ended
+    assert answer_of(inspector, NETWORK) == {"parameters": 5}
