@@ -182,6 +182,9 @@ def _validation(config: TrainConfig, work: Work, chosen: FittedNetwork) -> Choic
             f"{subjects} in tiles alone, in about {duration}: comparing with one pass would take too much of the time"
         )
         return Choice("Validation", text, values | {"inference_mode": "tiles"})
+    if config.validation.patience:  # which counts validations of whole volumes
+        text = f"{subjects} in tiles alone, in about {duration}: much of the time, but early stopping needs them"
+        return Choice("Validation", text, values | {"inference_mode": "tiles"})
     text = f"sub-volumes alone: {subjects} would take about {duration} of the {_minutes(config.run.minutes)}"
     return Choice("Validation", text, values | {"whole_every": 0, "inference_mode": "tiles"})
 

@@ -111,6 +111,13 @@ def test_a_short_time_has_smaller_sub_volumes_and_no_validation_that_takes_much_
     assert 0 < MAX_VALIDATION_SHARE < 0.5
 
 
+def test_early_stopping_keeps_the_whole_volumes_that_it_needs() -> None:
+    assert chosen(HEADS, minutes=1.0)[0]["whole_every"] == 0
+    values, reasons = chosen(HEADS, minutes=1.0, patience=3)
+    assert (values["whole_every"], values["inference_mode"], values["patience"]) == (5, "tiles", 3)
+    assert reasons[-1].endswith("much of the time, but early stopping needs them")
+
+
 def test_predictions_are_mirrored_where_that_takes_little_time_and_is_right() -> None:
     def mirror(work: Work, **given: Any) -> tuple[bool, str]:
         values, reasons = chosen(work, **given)
