@@ -33,7 +33,8 @@ def choose_values(config: TrainConfig, given: Collection[str], root: Path, engin
     UserError
         If the data set cannot be opened or split, or there is no such engine.
     """
-    return choose(config, _work(config, root, engine)).apply(config, given)
+    values = {name: value for name, value in config.values().items() if name in given}
+    return choose(config, _work(config, root, engine), values).apply(config, given)
 
 
 def chosen_lines(data: str, layout: str, options: DataOptions) -> list[str]:

@@ -10,12 +10,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from core.config import TrainConfig
 from core.formatting import format_size
 from core.inference.tile_grid import number_of_tiles
-from core.models import architecture, size_divisor
+from core.models import architecture, resolve, size_divisor
 from core.presets import preset
 from core.training.plan import DEVICE_KINDS, fit_sub_volume, median_shape
 from core.training_place import TrainingPlace
@@ -86,11 +87,13 @@ class Choice:
     ----------
     topic, text : str. Subject of the choice, and its reason.
     values : dict. Values by field name.
+    stated : tuple of str. Fields of them that were given another value, which the reason states.
     """
 
     topic: str
     text: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    stated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,25 +118,47 @@ class FittedNetwork:
     volume_s: float
 
 
-def fit_network(config: TrainConfig, work: Work, shapes: list[Size3]) -> FittedNetwork:
-    """The widest network that the steps suffice for, and its sub-volume."""
-    given = architecture(config.model.model).name != "unet3d"
+def fit_network(
+    config: TrainConfig, work: Work, shapes: list[Size3], given: Mapping[str, Any] = MappingProxyType({})
+) -> FittedNetwork:
+    """The widest network that the steps suffice for, and its sub-volume.
 
-    def estimate(width: Width) -> _Estimate:
-        model = config.model if given else config.with_values(width.values).model
+    Parameters
+    ----------
+    config : TrainConfig. What is given, but for ``given``.
+    work : Work. Data and device.
+    shapes : list of tuple. Voxels of each subject at the voxel size of training.
+    given : mapping. Values that are given, by field name. With those of the network in the place of what is chosen,
+        sub-volume, speed and steps are those of the network that trains.
+    """
+    given = {name: value for name, value in given.items() if name in WIDTHS[0].values}
+    other = architecture(config.model.model).name != "unet3d"
+
+    def estimate(values: Mapping[str, Any], kflop_per_voxel: float) -> _Estimate:
+        model = config.with_values(values).model
         largest = DEVICE_KINDS[work.place.device].sub_volume_voxels
         size = config.sampling.sub_volume or fit_sub_volume(median_shape(shapes), size_divisor(model), largest)
         i, j, k = size
-        return _Estimate(config, work, tuple(shapes), width.kflop_per_voxel, (i, j, k))
+        return _Estimate(config, work, tuple(shapes), kflop_per_voxel, (i, j, k))
 
-    if given:
-        width, text = WIDTHS[1], f"{config.model.model}, as given, with its own widths; its speed is assumed"
+    def of_width(width: Width) -> _Estimate:
+        return estimate(width.values, width.kflop_per_voxel)
+
+    if other:
         values: dict[str, Any] = {"channels": (), "convolutions": (), "full_resolution": "level"}
+        kflop = WIDTHS[1].kflop_per_voxel
+        widths = f", of {_channels(given['channels'])} channels" if given.get("channels") else ", with its own widths"
+        text = f"{config.model.model}, as given{widths}; its speed is assumed"
     else:
-        width = next(w for w in reversed(WIDTHS) if estimate(w).steps >= w.least_steps)
-        text, values = _network_text(width, estimate), width.values
-    fitted = estimate(width)
-    smaller = _shrunk(fitted, size_divisor(config.with_values(values).model))
+        width = next(w for w in reversed(WIDTHS) if of_width(w).steps >= w.least_steps)
+        values, kflop, text = width.values, width.kflop_per_voxel, _network_text(width, of_width)
+    model = config.with_values({**values, **given}).model
+    scaled = "channels" in given and not other
+    channels = resolve(model).channels
+    fitted = estimate({**values, **given}, _scaled_kflop_per_voxel(channels) if scaled else kflop)
+    if scaled:
+        text = f"U-Net of {_channels(channels)} channels, as given: about {round_number(fitted.steps):,} steps fit"
+    smaller = _shrunk(fitted, size_divisor(model))
     sub_volume = Choice(
         "Sub-volume", f"{format_size(fitted.size)} voxels, fitted to the typical subject", {"sub_volume": ()}
     )
@@ -143,7 +168,7 @@ def fit_network(config: TrainConfig, work: Work, shapes: list[Size3]) -> FittedN
             f"{round_number(smaller.steps):,} steps instead of {round_number(fitted.steps):,}"
         )
         sub_volume = Choice("Sub-volume", text_of_size, {"sub_volume": smaller.size})
-    network = Choice("Network", text, values)
+    network = Choice("Network", text, values, ("channels",) if "channels" in given else ())
     training_s = smaller.steps * smaller.step_s
     seconds = training_s, smaller.validation_s, smaller.volume_s
     return FittedNetwork(network, sub_volume, smaller.steps, smaller.passes, *seconds)
@@ -209,15 +234,21 @@ class _Estimate:
         return self.steps * self.config.sub_volumes_per_step * math.prod(self.size) / max(voxels, 1)
 
 
+def _scaled_kflop_per_voxel(channels: tuple[int, ...]) -> float:
+    """Operations as those of the nearest width, which grow with the square of the channels at full resolution."""
+    nearest = min(WIDTHS, key=lambda width: abs(math.log(channels[0] / width.channels[0])))
+    return nearest.kflop_per_voxel * (channels[0] / nearest.channels[0]) ** 2
+
+
 def _network_text(width: Width, estimate: Callable[[Width], _Estimate]) -> str:
-    text = f"U-Net of {_channels(width)} channels: about {round_number(estimate(width).steps):,} steps fit"
+    text = f"U-Net of {_channels(width.channels)} channels: about {round_number(estimate(width).steps):,} steps fit"
     position = WIDTHS.index(width) + 1
     if position == len(WIDTHS):
         return text
     wider = WIDTHS[position]
     return (
-        f"{text}; one of {_channels(wider)} would be better from about {wider.least_steps:,} steps on, of which "
-        f"{round_number(estimate(wider).steps):,} fit"
+        f"{text}; one of {_channels(wider.channels)} would be better from about {wider.least_steps:,} steps on, of "
+        f"which {round_number(estimate(wider).steps):,} fit"
     )
 
 
@@ -234,5 +265,5 @@ def _shrunk(estimate: _Estimate, divisor: int) -> _Estimate:
     return estimate
 
 
-def _channels(width: Width) -> str:
-    return "-".join(map(str, width.channels))
+def _channels(channels: tuple[int, ...]) -> str:
+    return "-".join(map(str, channels))

@@ -9,8 +9,9 @@ Like :mod:`core.training.plan`, the module does not import torch, so that the Tr
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from core.choices import DEVICE_WORDS
@@ -85,13 +86,14 @@ class Recipe:
         flags = {spec.name: f"{spec.flag} {spec.format(values[spec.name])}" for spec in field_specs()}
         lines = []
         for choice in self.choices:
-            replaced = [n for n, value in choice.values.items() if n in given and values[n] != value]
+            named = set(given) - set(choice.stated)
+            replaced = [n for n, value in choice.values.items() if n in named and values[n] != value]
             instead = f"; given instead: {', '.join(flags[name] for name in replaced)}" if replaced else ""
             lines.append(f"{choice.topic}: {choice.text}{instead}")
         return tuple(lines)
 
 
-def choose(config: TrainConfig, work: Work) -> Recipe:
+def choose(config: TrainConfig, work: Work, given: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
     """The choices for a run.
 
     Parameters
@@ -99,10 +101,11 @@ def choose(config: TrainConfig, work: Work) -> Recipe:
     config : TrainConfig. What is given: time budget or epochs, network, voxel size, number of devices, sub-volume,
         batch.
     work : Work. Data and device.
+    given : mapping. Values by field name that replace choices; those of the network decide what fits.
     """
     spacing_mm = target_spacing(config, work.spacings_mm)
     shapes = resampled_shapes(work.shapes, work.spacings_mm, spacing_mm)
-    chosen = fit_network(config, work, shapes)
+    chosen = fit_network(config, work, shapes, given)
     steps, passes = chosen.steps, chosen.passes
     return Recipe(
         (

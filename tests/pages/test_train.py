@@ -146,6 +146,20 @@ def test_values_of_auto_that_are_changed_by_hand_are_named_and_submitted(checkpo
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("known_cost")
+def test_estimates_of_auto_are_for_channels_that_were_changed_by_hand() -> None:
+    app = open_page("train")
+    chosen, time = field(app, "channels").value, reasons(app).partition(" steps")[0]
+    for _ in range(2):  # the same however often the page runs
+        run_page(field(app, "channels").set_value("64,128"))
+        assert "U-Net of 64-128 channels, as given: about" in reasons(app) and field(app, "channels").value == "64,128"
+        assert reasons(app).partition(" steps")[0] != time and app.code[0].value.endswith("--channels 64,128")
+    run_page(next(b for b in app.button if b.label == f"back to {chosen}").click())
+    assert "as given" not in reasons(app) and field(app, "channels").value == chosen
+    assert reasons(app).partition(" steps")[0] == time
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
 def test_error_is_shown_at_its_field_until_the_field_is_reset() -> None:
     app = open_page("train")
     for name, value, message in (

@@ -37,7 +37,7 @@ def recipe(base: TrainConfig, summary: DatasetSummary, engine: str) -> Recipe | 
         left = [name for name in base.values() if name not in chosen]
         given = {name: form.field_value(base, name) for name in left}
         config = base.with_values({name: value for name, value in given.items() if value is not None})
-        return choose(config, _work(config, summary, engine))
+        return choose(config, _work(config, summary, engine), form.changed_values(chosen))
     except (ConfigError, UserError):
         return None
 

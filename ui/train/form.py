@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +120,16 @@ def keep_changes(base: TrainConfig) -> None:
             st.session_state[new] = st.session_state[old]
         else:
             st.session_state.pop(new, None)
+
+
+def changed_values(names: Collection[str]) -> dict[str, Any]:
+    """Valid values of fields that were changed by hand before the choices of the preset ``auto`` are known anew."""
+    before: TrainConfig | None = st.session_state.get(BEFORE)
+    if before is None or before.preset != AUTO:
+        return {}
+    values = {name: field_value(before, name) for name in names}
+    chosen = before.values()
+    return {name: value for name, value in values.items() if value is not None and value != chosen[name]}
 
 
 def reset_all(base: TrainConfig) -> None:

@@ -37,6 +37,13 @@ def test_choices_follow_from_the_headers_and_given_flags_stay(tmp_path: Path) ->
     assert nothing_held_out.reasons[-1] == "Validation: none: no subject is held out"
 
 
+def test_given_channels_are_those_of_the_estimate(tmp_path: Path) -> None:
+    words = (str(write_heads(tmp_path / "heads", 10)), "--preset", "auto", "--minutes", "10", "--device", "cpu")
+    few, many = (parsed(tmp_path, *words, "--channels", channels) for channels in ("8,16", "256,512"))
+    assert few.model.channels == (8, 16) and many.model.channels == (256, 512)
+    assert "U-Net of 256-512 channels, as given: about" in many.reasons[1] and many.reasons[0] != few.reasons[0]
+
+
 def test_the_engine_of_a_run_decides_for_which_device_is_chosen(
     tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from core.config import TrainConfig, field_specs
 from core.presets import PRESETS, preset
-from core.training.auto_network import LEAST_STEPS, MAX_VALIDATION_SHARE, WIDTHS, Work
+from core.training.auto_network import LEAST_STEPS, MAX_VALIDATION_SHARE, WIDTHS, Work, fit_network
 from core.training.auto_preset import AUGMENTATION, Recipe, choose
 from core.training.plan import DEVICE_KINDS, make_plan
 from core.training.step_cost import trace_training_step
@@ -160,6 +160,31 @@ def test_a_given_network_keeps_its_own_widths() -> None:
     values, reasons = chosen(HEADS, model="segresnet")
     assert values["model"] == "segresnet" and values["channels"] == () and values["full_resolution"] == "level"
     assert reasons[1].startswith("Network: segresnet, as given")
+
+
+def test_given_channels_are_those_that_the_estimate_is_for() -> None:
+    """Twice the channels of a width are four times its operations; five levels divide sides by 16."""
+    config = preset("auto").with_values({"minutes": 10.0, "channels": (16, 32, 64, 128, 256)})
+    given = {"channels": config.model.channels}
+    recipe = choose(config, HEADS, given)
+    final = recipe.apply(config, given)
+    assert final.model.channels == given["channels"] and recipe.values["channels"] == (8, 16, 32, 64)
+    (reason,) = (reason for reason in final.reasons if reason.startswith("Network: "))
+    assert reason.startswith("Network: U-Net of 16-32-64-128-256 channels, as given: about ")
+    assert "given instead" not in reason and "steps fit" in reason
+    for channels, kflop_per_voxel in (((16, 32, 64, 128, 256), 326), ((64, 128, 256, 512, 512), 4 * 1_442)):
+        fitted = fit_network(config, HEADS, list(HEADS.shapes), {"channels": channels})
+        size = fitted.sub_volume.values["sub_volume"] or (64, 64, 64)
+        step_s = DEVICE_KINDS["cpu"].sub_volume_s(kflop_per_voxel * math.prod(size) / 1e6)
+        assert fitted.training_s / fitted.steps == pytest.approx(step_s) and all(n % 16 == 0 for n in size)
+
+
+def test_other_given_values_of_the_network_decide_the_multiples_of_a_sub_volume() -> None:
+    config = preset("auto").with_values({"minutes": 480.0})
+    shapes = list(HIPPOCAMPI.shapes)
+    assert fit_network(config, HIPPOCAMPI, shapes).sub_volume.text.startswith("32x48x32 voxels")
+    shallow = fit_network(config, HIPPOCAMPI, shapes, {"channels": (8, 16)})
+    assert shallow.sub_volume.text.startswith("36x50x34 voxels")
 
 
 def test_reasons_stay_with_a_configuration_and_are_absent_from_others() -> None:
