@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from core.config import TrainConfig
-from core.formatting import format_size
+from core.formatting import format_count, format_size
 from core.inference.tile_grid import number_of_tiles
 from core.models import architecture, resolve, size_divisor
 from core.presets import preset
@@ -157,7 +157,7 @@ def fit_network(
     channels = resolve(model).channels
     fitted = estimate({**values, **given}, _scaled_kflop_per_voxel(channels) if scaled else kflop)
     if scaled:
-        text = f"U-Net of {_channels(channels)} channels, as given: about {round_number(fitted.steps):,} steps fit"
+        text = f"U-Net of {_channels(channels)} channels, as given: {_fitting(fitted)}"
     smaller = _shrunk(fitted, size_divisor(model))
     sub_volume = Choice(
         "Sub-volume", f"{format_size(fitted.size)} voxels, fitted to the typical subject", {"sub_volume": ()}
@@ -165,7 +165,7 @@ def fit_network(
     if smaller.size != fitted.size:
         text_of_size = (
             f"{format_size(smaller.size)} voxels instead of {format_size(fitted.size)}, for about "
-            f"{round_number(smaller.steps):,} steps instead of {round_number(fitted.steps):,}"
+            f"{format_count(round_number(smaller.steps), 'step')} instead of {round_number(fitted.steps):,}"
         )
         sub_volume = Choice("Sub-volume", text_of_size, {"sub_volume": smaller.size})
     network = Choice("Network", text, values, ("channels",) if "channels" in given else ())
@@ -240,8 +240,13 @@ def _scaled_kflop_per_voxel(channels: tuple[int, ...]) -> float:
     return nearest.kflop_per_voxel * (channels[0] / nearest.channels[0]) ** 2
 
 
+def _fitting(estimate: _Estimate) -> str:
+    steps = round_number(estimate.steps)
+    return f"about {format_count(steps, 'step')} fit{'s' if steps == 1 else ''}"
+
+
 def _network_text(width: Width, estimate: Callable[[Width], _Estimate]) -> str:
-    text = f"U-Net of {_channels(width.channels)} channels: about {round_number(estimate(width).steps):,} steps fit"
+    text = f"U-Net of {_channels(width.channels)} channels: {_fitting(estimate(width))}"
     position = WIDTHS.index(width) + 1
     if position == len(WIDTHS):
         return text

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.choices import DEVICE_WORDS
 from core.config import TrainConfig, field_specs
-from core.formatting import format_count, format_duration
+from core.formatting import format_count, format_duration, format_number
 from core.presets import preset
 from core.training.auto_network import MAX_VALIDATION_SHARE, Choice, FittedNetwork, Work, fit_network, round_number
 from core.training.plan import resampled_shapes, target_spacing
@@ -193,7 +193,8 @@ def _validation(config: TrainConfig, work: Work, chosen: FittedNetwork) -> Choic
 
 
 def _time_text(config: TrainConfig, work: Work, chosen: FittedNetwork) -> str:
-    amount = f"about {round_number(chosen.steps):,} steps, {_passes(chosen.passes)} over the training subjects"
+    steps = format_count(round_number(chosen.steps), "step")
+    amount = f"about {steps}, {_passes(chosen.passes)} over the training subjects"
     place, runs = work.place, work.place.measured.source
     if place.engine:
         source = f"as fast as {runs} there" if runs else "a rough estimate"
@@ -219,4 +220,5 @@ def _passes(passes: float) -> str:
 
 
 def _minutes(minutes: float) -> str:
-    return format_duration(minutes * 60)
+    seconds = minutes * 60
+    return format_duration(seconds) if seconds >= 1 else f"{format_number(seconds, 1)} s"

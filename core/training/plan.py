@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from core.config import TrainConfig
+from core.config import TrainConfig, field_specs
 from core.formatting import format_bytes, format_count, format_size
 from core.imaging.normalise import Normaliser
 from core.imaging.resample import resampled_shape
@@ -255,12 +255,15 @@ def fit_sub_volume(shape: Size3, divisor: int, max_voxels: int) -> Size3:
     Parameters
     ----------
     shape : tuple of int. Voxels of the subject along i, j, k.
-    divisor : int. Each side is the multiple of it that is nearest to the subject's side (the lower one of two), and at
-        least 8.
+    divisor : int. Each side is the multiple of it that is nearest to the subject's side (the lower one of two), at
+        least 8, and at most the largest multiple that the configuration allows.
     max_voxels : int. Upper limit; the longest side is shortened first, so that large sub-volumes tend to cubes.
     """
     min_side = math.ceil(MIN_SIDE / divisor) * divisor
-    size = [max(min_side, (n + (divisor - 1) // 2) // divisor * divisor) for n in shape]
+    limit = next(spec.maximum for spec in field_specs() if spec.name == "sub_volume")
+    assert limit is not None
+    max_side = int(limit) // divisor * divisor
+    size = [min(max(min_side, (n + (divisor - 1) // 2) // divisor * divisor), max_side) for n in shape]
     while math.prod(size) > max_voxels and max(size) > min_side:
         size[size.index(max(size))] -= divisor
     return triple(size)

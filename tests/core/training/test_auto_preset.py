@@ -187,6 +187,13 @@ def test_other_given_values_of_the_network_decide_the_multiples_of_a_sub_volume(
     assert shallow.sub_volume.text.startswith("36x50x34 voxels")
 
 
+def test_reasons_of_a_time_below_a_second_are_correct() -> None:
+    _, reasons = chosen(HEADS, minutes=0.001)
+    assert reasons[0].startswith("Time: 0.06 s (CPU) are about 1 step, ")
+    assert reasons[1].startswith("Network: U-Net of 8-16-32-64 channels: about 1 step fits; ")
+    assert reasons[-1].endswith(" of the 0.06 s")
+
+
 def test_reasons_stay_with_a_configuration_and_are_absent_from_others() -> None:
     config = choose(preset("auto"), HEADS).apply(preset("auto"))
     assert config.reasons and TrainConfig.from_json(config.to_json()) == config

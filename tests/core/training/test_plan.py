@@ -71,6 +71,10 @@ def test_fitted_sub_volume_has_the_documented_properties(shape: Size3, divisor: 
 
 
 def test_fitted_sub_volume_is_a_valid_configuration() -> None:
+    """At least 8 voxels, and no more than a field takes, a multiple of 24 here."""
+    assert fit_sub_volume((16, 16, 4000), 24, 128**3) == (24, 24, 1008)
+    long: dict[str, Any] = dict(shapes=[(16, 16, 4000)], spacings_mm=[(1.0, 1.0, 1.0)], modalities=1, classes=2)
+    assert make_plan(TrainConfig(), device="cuda", **long).config.sampling.sub_volume == (16, 16, 1024)
     config = TrainConfig().with_values({"channels": (8, 16)})
     shallow = make_plan(config, shapes=[(100, 90, 3)], spacings_mm=[(1.0, 1.0, 5.0)], modalities=1, classes=2)
     assert shallow.config.sampling.sub_volume == (100, 90, 8)
