@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.events import WHOLE_VOLUMES_MEASURED
 from core.training.early_stopping import EarlyStopping
 
 NEVER = -1
@@ -33,9 +34,15 @@ class TrainingState:
     best: dict[str, Any] | None = None
     inference: dict[str, Any] = field(default_factory=dict)
 
-    def is_best(self, mean_dice: float) -> bool:
-        """Whether a score, which is not NaN, is higher than that of the best checkpoint."""
-        return self.best is None or mean_dice > self.best["mean_dice"]
+    def is_best(self, mean_dice: float, measured_on: str) -> bool:
+        """Whether a score, which is not NaN, is better than that of the best checkpoint: higher in the same kind of
+        validation, or of whole volumes where that one is of sub-volumes."""
+        if self.best is None:
+            return True
+        best_measured_on = self.best.get("measured_on", measured_on)
+        if measured_on != best_measured_on:
+            return measured_on == WHOLE_VOLUMES_MEASURED
+        return bool(mean_dice > self.best["mean_dice"])
 
     def state_dict(self) -> dict[str, Any]:
         """Progress for the metadata of a checkpoint; the names are part of the file format."""

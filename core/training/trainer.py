@@ -337,8 +337,8 @@ class _Trainer:
             self.checkpoints.save_weights("best")
 
     def _save_if_best(self, mean_dice: float, measured_on: str) -> bool:
-        """Write the best checkpoint if the score is the highest so far; returns whether it is."""
-        if math.isnan(mean_dice) or not self.state.is_best(mean_dice):
+        """Write the best checkpoint if the score is the best so far; returns whether it is."""
+        if math.isnan(mean_dice) or not self.state.is_best(mean_dice, measured_on):
             return False
         self._finite_loss()
         self.state.best = {"epoch": self.state.epoch, "mean_dice": mean_dice, "measured_on": measured_on}

@@ -11,9 +11,22 @@ import torch
 
 from core.checkpointing.checkpoint import Checkpoint, load
 from core.evaluation.metrics import dice_per_class
-from core.events import Ended, Event, Metrics, Picture, Progress, Ready, Saved, Segmented
+from core.events import (
+    SUB_VOLUMES_MEASURED,
+    WHOLE_VOLUMES_MEASURED,
+    Ended,
+    Event,
+    Metrics,
+    Picture,
+    Progress,
+    Ready,
+    Saved,
+    Segmented,
+)
 from core.inference.sliding_window import InferenceOptions
 from core.training import validator
+from core.training.early_stopping import EarlyStopping
+from core.training.state import TrainingState
 from core.training.trainer import fit
 from core.training.validation_scores import WholeVolumeScore, score_whole_volumes
 from tests.support.balls import CLASSES, tiny
@@ -205,6 +218,29 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
         fit(make_task(folder, tiny(epochs=1, samples_train=4, whole_every=0, seed=seed)), lambda event: None)
         weights.append(checkpoint_tensors(folder / "last.safetensors"))
     assert equal_tensors(weights[0], weights[1]) and not equal_tensors(weights[0], weights[2])
+
+
+def test_whole_volumes_replace_a_best_of_sub_volumes_and_never_the_other_way_round() -> None:
+    state = TrainingState(EarlyStopping(0))
+    assert state.is_best(0.1, SUB_VOLUMES_MEASURED)
+    state.best = {"epoch": 1, "mean_dice": 0.9, "measured_on": SUB_VOLUMES_MEASURED}
+    assert state.is_best(0.91, SUB_VOLUMES_MEASURED) and not state.is_best(0.9, SUB_VOLUMES_MEASURED)
+    assert state.is_best(0.5, WHOLE_VOLUMES_MEASURED)
+    state.best |= {"mean_dice": 0.5, "measured_on": WHOLE_VOLUMES_MEASURED}
+    assert state.is_best(0.6, WHOLE_VOLUMES_MEASURED) and not state.is_best(0.99, SUB_VOLUMES_MEASURED)
+    del state.best["measured_on"]  # as in checkpoints of earlier versions
+    assert state.is_best(0.6, SUB_VOLUMES_MEASURED) and not state.is_best(0.4, WHOLE_VOLUMES_MEASURED)
+
+
+@pytest.mark.slow
+def test_resumed_run_with_whole_volumes_replaces_a_best_of_sub_volumes(tmp_path: Path, events: list[Event]) -> None:
+    config = tiny(epochs=1, samples_train=4, whole_every=0, inference_mode="tiles")
+    fit(make_task(tmp_path, config), events.append)
+    last = load(tmp_path / "last.safetensors", training_state=True)
+    last.metadata.progress["best"]["mean_dice"] = 1.0
+    fit(make_task(tmp_path, config.with_values({"epochs": 2, "whole_every": 5})), events.append, resume=last)
+    best = load(tmp_path / "best.safetensors").metadata.progress["best"]
+    assert (best["epoch"], best["measured_on"]) == (2, WHOLE_VOLUMES_MEASURED) and best["mean_dice"] < 1
 
 
 # --- time budget ------------------------------------------------------------------------------------------------------
