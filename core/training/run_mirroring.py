@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from core.training.run_data import RunData
 
 FACT = "left and right"
+NOT_MIRRORED = "predictions are not mirrored, which auto had chosen: "  # with the reason
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def decide_mirroring(config: TrainConfig, data: RunData, measured: Mapping[str, 
     ------
     ConfigError
         If a stated pair is not of the network's classes, or if predictions are to be mirrored and the mirror image of a
-        region is not a region; what ``auto`` chose is left out then, with a note.
+        region is not a region; what ``auto`` chose is left out then, with a note, as where nothing is mirrored.
     """
     classes, augment = data.labels.names, config.augment
     check_pairs(augment, classes)
@@ -64,6 +65,8 @@ def decide_mirroring(config: TrainConfig, data: RunData, measured: Mapping[str, 
     mirroring = resolve_mirroring(augment, sides, data.unoriented)
     oriented = [p for p in positions if p.id not in data.unoriented]
     decided = _applied(config, mirroring, describe_reversed(sides, classes, oriented))
+    if config.validation.mirror and not decided.config.validation.mirror and config.preset == AUTO:
+        return replace(decided, notes=(*decided.notes, NOT_MIRRORED + mirroring.reason))
     if not decided.config.validation.mirror or data.trained_regions is None:
         return decided
     try:
@@ -71,8 +74,8 @@ def decide_mirroring(config: TrainConfig, data: RunData, measured: Mapping[str, 
     except ConfigError as error:
         if config.preset != AUTO:
             raise
-        note = f"predictions are not mirrored, which auto had chosen: {error}"
-        return replace(decided, config=decided.config.with_values({"mirror": False}), notes=(*decided.notes, note))
+        notes = (*decided.notes, f"{NOT_MIRRORED}{error}")
+        return replace(decided, config=decided.config.with_values({"mirror": False}), notes=notes)
     return decided
 
 

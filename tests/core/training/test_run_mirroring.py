@@ -119,6 +119,19 @@ def test_region_without_a_mirror_image_refuses_mirrored_predictions_unless_auto_
     assert decide_mirroring(config, labels, {}).config.validation.mirror
 
 
+def test_mirrored_predictions_that_auto_chose_are_left_out_with_a_note(tmp_path: Path) -> None:
+    dataset = open_dataset(write_kidneys(tmp_path / "data", ("background", "left kidney", "tumour")))
+    data = RunData(dataset, Split((), (), ()), ("M0",), dataset.labels, {}, {}, (), None, "labels")
+    config = TrainConfig().with_values({"mirror": True})
+    assert decide_mirroring(config, data, {}).notes == ()
+    decided = decide_mirroring(replace(config, preset="auto"), data, {})
+    (note,) = decided.notes
+    assert not decided.config.validation.mirror and note.endswith(decided.facts[FACT])
+    assert note.startswith("predictions are not mirrored, which auto had chosen: ") and "left kidney has a side" in note
+    unchosen = replace(config.with_values({"mirror": False}), preset="auto")
+    assert decide_mirroring(unchosen, data, {}).notes == ()
+
+
 @pytest.mark.slow
 def test_resumed_run_keeps_its_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also that of a run of version 0.1, which swapped nothing."""
