@@ -18,8 +18,17 @@ from core.choices import DEVICE_WORDS
 from core.config import TrainConfig, field_specs
 from core.formatting import format_count, format_duration, format_number
 from core.presets import preset
-from core.training.auto_network import MAX_VALIDATION_SHARE, Choice, FittedNetwork, Work, fit_network, round_number
-from core.training.plan import resampled_shapes, target_spacing
+from core.training.auto_network import (
+    FORWARD_SHARE,
+    MAX_VALIDATION_SHARE,
+    VALIDATIONS_SHARE,
+    Choice,
+    FittedNetwork,
+    Work,
+    fit_network,
+    round_number,
+)
+from core.training.plan import BOTH_WAYS, number_of_validations, resampled_shapes, target_spacing
 from core.training_place import TrainingPlace
 from core.types import Size3, SpacingMm
 
@@ -31,7 +40,7 @@ MIN_AVERAGED, MAX_AVERAGED = 33, 1000  # steps: a decay of 0.97, and of 0.999
 # Augmentation grows with the logarithm of the passes over the data, between two presets.
 LIGHT_PASSES, STRONG_PASSES = 16.0, 50.0
 LIGHT, STRONG = "fast", "thorough"
-BOTH_WAYS = 2.5  # durations of a validation in tiles, for one in tiles and one in a single pass
+WHOLE_EVERY = 5  # epochs between validations on whole volumes, where that takes no more than their share
 MAX_MIRRORED_S = 20.0  # duration of a mirrored prediction of one volume, up to which it is chosen
 # Fields that are chosen; where one is given, others follow from it.
 OTHERS_FOLLOW = ("sub_volume", "batch_size", "accumulate")
@@ -107,9 +116,11 @@ def choose(config: TrainConfig, work: Work, given: Mapping[str, Any] = MappingPr
     shapes = resampled_shapes(work.shapes, work.spacings_mm, spacing_mm)
     chosen = fit_network(config, work, shapes, given)
     steps, passes = chosen.steps, chosen.passes
+    mirrored, validation = _mirrored(config, chosen), _validation(config, work, chosen)
+    validated = {name: given.get(name, value) for name, value in {**validation.values, **mirrored.values}.items()}
     return Recipe(
         (
-            Choice("Time", _time_text(config, work, chosen)),
+            Choice("Time", _time_text(config, work, chosen, validated)),
             chosen.network,
             chosen.sub_volume,
             Choice(
@@ -125,8 +136,8 @@ def choose(config: TrainConfig, work: Work, given: Mapping[str, Any] = MappingPr
                 _of(LIGHT, ("optimizer", "learning_rate", "momentum", "weight_decay", "lr_schedule", "warmup")),
             ),
             _average(steps),
-            _mirrored(config, chosen),
-            _validation(config, work, chosen),
+            mirrored,
+            validation,
         )
     )  # fmt: skip
 
@@ -160,27 +171,39 @@ def _mirrored(config: TrainConfig, chosen: FittedNetwork) -> Choice:
     duration = format_duration(max(volume_s, 1))
     if volume_s > MAX_MIRRORED_S:
         return choice(False, f"none: with it a whole volume would take about {duration}")
-    if not _fits(2 * chosen.validation_s, config):
+    if not _fits(2 * chosen.validation_s, config, chosen):
         return choice(False, "none: with it validation would take too much of the time")
     text = "each volume is segmented as it is and mirrored left-right, and both are averaged"
     return choice(True, f"{text}, in {'less than a second' if volume_s < 1 else f'about {duration}'}")
 
 
-def _fits(validation_s: float, config: TrainConfig) -> bool:
-    """Whether a validation takes no more than its share of a time budget."""
-    return not config.run.minutes or validation_s <= MAX_VALIDATION_SHARE * config.run.minutes * 60
+def _fits(validation_s: float, config: TrainConfig, chosen: FittedNetwork) -> bool:
+    """Whether a validation takes no more than its share of the time budget, or of the training of the epochs."""
+    return validation_s <= MAX_VALIDATION_SHARE * (config.run.minutes * 60 or chosen.training_s)
+
+
+def _whole_every(config: TrainConfig, validation_s: float, chosen: FittedNetwork) -> int:
+    """Epochs between validations on whole volumes. Under a time budget the run itself keeps them to their share, and
+    early stopping counts them."""
+    if config.run.minutes or config.validation.patience:
+        return WHOLE_EVERY
+    before_the_end = int(VALIDATIONS_SHARE * chosen.training_s / max(validation_s, 1e-9))
+    return max(WHOLE_EVERY, math.ceil(config.run.epochs / (before_the_end + 1)))
 
 
 def _validation(config: TrainConfig, work: Work, chosen: FittedNetwork) -> Choice:
-    values: dict[str, Any] = {"samples_val": 8, "whole_every": 5, "inference_mode": "auto"}
+    values: dict[str, Any] = {"samples_val": 8, "whole_every": WHOLE_EVERY, "inference_mode": "auto"}
     if not work.held_out:
         return Choice("Validation", "none: no subject is held out", values)
     validation_s = chosen.validation_s * (2 if _mirrored(config, chosen).values["mirror"] else 1)
     duration = format_duration(max(validation_s, 1))
+    values["whole_every"] = every = _whole_every(config, validation_s, chosen)
     subjects = f"whole volumes of {format_count(work.held_out, 'held-out subject')}"
-    if _fits(BOTH_WAYS * validation_s, config):
+    if not config.run.minutes:
+        subjects += f" every {every:,} epochs" if every < config.run.epochs else " at the end"
+    if _fits(BOTH_WAYS * validation_s, config, chosen):
         return Choice("Validation", f"{subjects}, in about {duration}; both ways of inference are compared", values)
-    if _fits(validation_s, config):
+    if _fits(validation_s, config, chosen):
         text = (
             f"{subjects} in tiles alone, in about {duration}: comparing with one pass would take too much of the time"
         )
@@ -188,11 +211,12 @@ def _validation(config: TrainConfig, work: Work, chosen: FittedNetwork) -> Choic
     if config.validation.patience:  # which counts validations of whole volumes
         text = f"{subjects} in tiles alone, in about {duration}: much of the time, but early stopping needs them"
         return Choice("Validation", text, values | {"inference_mode": "tiles"})
-    text = f"sub-volumes alone: {subjects} would take about {duration} of the {_minutes(config.run.minutes)}"
+    of_s = config.run.minutes * 60 or chosen.training_s
+    text = f"sub-volumes alone: {subjects} would take about {duration} of the {_duration(of_s)}"
     return Choice("Validation", text, values | {"whole_every": 0, "inference_mode": "tiles"})
 
 
-def _time_text(config: TrainConfig, work: Work, chosen: FittedNetwork) -> str:
+def _time_text(config: TrainConfig, work: Work, chosen: FittedNetwork, validated: Mapping[str, Any]) -> str:
     steps = format_count(round_number(chosen.steps), "step")
     amount = f"about {steps}, {_passes(chosen.passes)} over the training subjects"
     place, runs = work.place, work.place.measured.source
@@ -203,10 +227,20 @@ def _time_text(config: TrainConfig, work: Work, chosen: FittedNetwork) -> str:
         source = f"as fast as {runs} here" if runs else "a rough estimate, as no run has measured this machine yet"
     where = DEVICE_WORDS[place.device] + (f" on {place.engine}" if place.engine else "")
     if not config.run.minutes:
-        duration = f"{format_duration(max(chosen.training_s, 1))} ({where})"
+        total_s = chosen.training_s + _validations_s(config, work, chosen, validated)
+        duration = f"{format_duration(max(total_s, 1))}{' with validation' if work.held_out else ''} ({where})"
         epochs = config.run.epochs
         return f"{epochs:,} epoch{'s are' if epochs != 1 else ' is'} {amount}, in about {duration}; {source}"
-    return f"{_minutes(config.run.minutes)} ({where}) are {amount}; {source}"
+    return f"{_duration(config.run.minutes * 60)} ({where}) are {amount}; {source}"
+
+
+def _validations_s(config: TrainConfig, work: Work, chosen: FittedNetwork, validated: Mapping[str, Any]) -> float:
+    """Duration of all validations of a run by epochs: sub-volumes after each of them, whole volumes after some."""
+    if not work.held_out:
+        return 0.0
+    number = number_of_validations(config.run.epochs, validated["whole_every"], validated["inference_mode"])
+    sub_volumes_s = chosen.training_s * FORWARD_SHARE * validated["samples_val"] / config.sampling.samples_train
+    return number * chosen.validation_s * (2 if validated["mirror"] else 1) + sub_volumes_s
 
 
 def _of(name: str, fields: Collection[str]) -> dict[str, Any]:
@@ -219,6 +253,5 @@ def _passes(passes: float) -> str:
     return f"{number} pass{'es' * (number != '1')}"
 
 
-def _minutes(minutes: float) -> str:
-    seconds = minutes * 60
+def _duration(seconds: float) -> str:
     return format_duration(seconds) if seconds >= 1 else f"{format_number(seconds, 1)} s"

@@ -17,11 +17,13 @@ from core.config import TrainConfig, field_specs
 from core.formatting import format_bytes, format_count, format_size
 from core.imaging.normalise import Normaliser
 from core.imaging.resample import resampled_shape
+from core.inference.tile_grid import number_of_tiles
 from core.models import input_channels, resolve, size_divisor
 from core.types import Size3, SpacingMm, triple
 
 MIN_SIDE = 8  # of a sub-volume, in voxels, as in the configuration
 IMAGE_BYTES, LABEL_BYTES = 2, 1  # per voxel in training: float16 and uint8
+BOTH_WAYS = 2.5  # durations of a validation in tiles, for one in tiles and one in a single pass
 WEIGHT_BYTES = 4  # of a parameter in a checkpoint, as float32
 
 
@@ -124,6 +126,21 @@ class TrainingPlan:
         sub_volumes = self.steps_per_epoch * self.config.sub_volumes_per_step / self.config.run.devices
         return sub_volumes * DEVICE_KINDS[self.device].sub_volume_s(cost.training_gflop)
 
+    def validations_s(self, cost: StepCost, held_out: Sequence[Size3]) -> float:
+        """Rough estimate of the duration of all validations of a run by epochs.
+
+        Parameters
+        ----------
+        cost : StepCost. With the operations of a forward pass.
+        held_out : sequence of tuple. Voxels of each held-out subject as trained on; without any nothing is validated.
+        """
+        run, validation, size = self.config.run, self.config.validation, triple(self.config.sampling.sub_volume)
+        tiles = sum(number_of_tiles(shape, size, validation.overlap) for shape in held_out)
+        whole_volumes = number_of_validations(run.epochs, validation.whole_every, validation.inference_mode)
+        passes = whole_volumes * tiles * (2 if validation.mirror else 1)
+        passes += run.epochs * self.config.sampling.samples_val if held_out else 0
+        return passes * cost.forward_gflop / DEVICE_KINDS[self.device].gflops / run.devices
+
     def sub_volumes_per_s(self, cost: StepCost) -> float:
         """Estimated speed of training, over all devices."""
         return self.steps_per_epoch * self.config.sub_volumes_per_step / self.epoch_s(cost)
@@ -175,6 +192,12 @@ def make_plan(
         data_bytes=sum(math.prod(shape) * (IMAGE_BYTES * modalities + LABEL_BYTES) for shape in resampled),
         steps_per_epoch=math.ceil(config.sampling.samples_train / config.sub_volumes_per_step),
     )
+
+
+def number_of_validations(epochs: int, whole_every: int, inference_mode: str) -> float:
+    """Validations of whole volumes in a run, with those at its end, as a number of ones in tiles; 0 without any."""
+    at_end = BOTH_WAYS if inference_mode == "auto" else 1.0
+    return (epochs - 1) // whole_every + at_end if whole_every else 0.0
 
 
 def suggest_smaller(config: TrainConfig, memory_bytes: int, step_bytes: Callable[[TrainConfig], int]) -> str:

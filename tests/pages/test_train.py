@@ -213,6 +213,17 @@ def test_forecast_is_a_range_and_sub_volumes_are_previewed(empty_app: Path) -> N
     assert "training draws them in what cropping leaves" in texts(app)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
+def test_duration_of_epochs_includes_validation() -> None:
+    app = open_page("train", preset="fast")
+    duration = re.compile(r"per epoch, (.+) for 300 epochs with validation; ")
+    seldom = duration.search(forecast(app))
+    run_page(field(app, "whole_every").set_value(1))
+    often = duration.search(forecast(app))
+    assert seldom and often and seldom[1] != often[1]
+
+
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("known_cost")

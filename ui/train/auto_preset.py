@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import streamlit as st
@@ -37,7 +38,10 @@ def recipe(base: TrainConfig, summary: DatasetSummary, engine: str) -> Recipe | 
         left = [name for name in base.values() if name not in chosen]
         given = {name: form.field_value(base, name) for name in left}
         config = base.with_values({name: value for name, value in given.items() if value is not None})
-        return choose(config, _work(config, summary, engine), form.changed_values(chosen))
+        work = _work(config, summary, engine)
+        with contextlib.suppress(ConfigError):  # changed fields that do not go together, as the form shows
+            return choose(config, work, form.changed_values(chosen))
+        return choose(config, work)
     except (ConfigError, UserError):
         return None
 

@@ -19,8 +19,16 @@ from core.laterality import find_sides, resolve_mirroring
 from core.losses.targets import resolve_targets
 from core.regions import region_space
 from core.runs.expected_place import expected_place
-from core.training.plan import DEVICE_KINDS, StepCost, TrainingPlan, kept_epochs_in_words, make_plan
+from core.training.plan import (
+    DEVICE_KINDS,
+    StepCost,
+    TrainingPlan,
+    kept_epochs_in_words,
+    make_plan,
+    resampled_shapes,
+)
 from core.training_place import TrainingPlace
+from core.types import Size3
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary
 from ui.shared.errors import error_box
@@ -102,6 +110,7 @@ def render(config: TrainConfig, summary: DatasetSummary, engine: str) -> Forecas
         trained_at = expected_place(runs_root(), engine, config.run.device)
         planned = forecast(config, summary, trained_at.device)
         cost = step_cost(planned, bool(summary.ignored))
+        held_out = _held_out_shapes(split, summary, planned)
     except UserError as error:
         with place.container():
             error_box(error)
@@ -109,7 +118,7 @@ def render(config: TrainConfig, summary: DatasetSummary, engine: str) -> Forecas
 
     def show(known: StepCost | None) -> None:
         with place.container():
-            _facts(summary, split, _Outlook(config, planned, known, trained_at))
+            _facts(summary, split, _Outlook(config, planned, known, trained_at, held_out))
 
     def complete() -> None:
         try:
@@ -124,12 +133,20 @@ def render(config: TrainConfig, summary: DatasetSummary, engine: str) -> Forecas
 
 @dataclass(frozen=True)
 class _Outlook:
-    """The plan of a configuration, the cost of a step where it is known, and where it would train."""
+    """The plan of a configuration, the cost of a step where it is known, where it would train, and the voxels of each
+    held-out subject."""
 
     config: TrainConfig
     planned: TrainingPlan
     cost: StepCost | None
     place: TrainingPlace
+    held_out: list[Size3]
+
+
+def _held_out_shapes(split: Split, summary: DatasetSummary, planned: TrainingPlan) -> list[Size3]:
+    geometry = zip(summary.measured, summary.shapes, summary.spacings_mm, strict=True)
+    held_out = [(shape, spacing_mm) for id, shape, spacing_mm in geometry if id in split.val]
+    return resampled_shapes([shape for shape, _ in held_out], [mm for _, mm in held_out], planned.spacing_mm)
 
 
 def _facts(summary: DatasetSummary, split: Split, outlook: _Outlook) -> None:
@@ -216,8 +233,10 @@ def _time(outlook: _Outlook, cost: StepCost) -> str:
     correction = f"{source}; the run itself corrects it within seconds"
     if config.run.minutes:
         return f"ends within {config.run.minutes:g} min; {epoch}, {correction}"
-    total = _range(*(epoch_s * factor * config.run.epochs for factor in (shortest, longest)))
-    return f"{epoch}, {total} for {formatting.count(config.run.epochs, 'epoch')}; {correction}"
+    total_s = epoch_s * config.run.epochs + planned.validations_s(cost, outlook.held_out)
+    total = _range(total_s * shortest, total_s * longest)
+    epochs = formatting.count(config.run.epochs, "epoch") + (" with validation" if outlook.held_out else "")
+    return f"{epoch}, {total} for {epochs}; {correction}"
 
 
 def _range(low_s: float, high_s: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.config import TrainConfig, field_specs
+from core.formatting import format_duration
 from core.presets import PRESETS, preset
 from core.training.auto_network import LEAST_STEPS, MAX_VALIDATION_SHARE, WIDTHS, Work, fit_network
 from core.training.auto_preset import AUGMENTATION, Recipe, choose
@@ -154,6 +155,25 @@ def test_epochs_say_how_long_they_take() -> None:
     by_time, reasons = chosen(HIPPOCAMPI, minutes=0.0, epochs=100)
     assert by_time["channels"] == (32, 64, 128, 256, 320)
     assert "25,000 steps" in reasons[0] and " h " in reasons[0] and "(CPU)" in reasons[0]
+
+
+def test_validation_of_a_run_by_epochs_takes_its_share_and_is_part_of_its_time() -> None:
+    fitted = fit_network(preset("auto").with_values({"minutes": 0.0, "epochs": 30}), HEADS, list(HEADS.shapes))
+    training_s, validation_s = fitted.training_s, fitted.validation_s
+    assert 0.05 * training_s < 5 * validation_s, "one after every 5 epochs takes more than its share"
+    values, reasons = chosen(HEADS, minutes=0.0, epochs=30)
+    in_run = (30 - 1) // values["whole_every"]
+    assert values["whole_every"] > 5 and in_run * validation_s <= 0.05 * training_s < (in_run + 1) * validation_s
+    every = values["whole_every"]
+    assert reasons[-1].startswith(f"Validation: whole volumes of 2 held-out subjects every {every} epochs, in about ")
+    total_s = training_s * (1 + 8 / 250 / 3) + (in_run + 2.5) * validation_s
+    assert f"in about {format_duration(total_s)} with validation (CPU); " in reasons[0]
+    once, reasons = chosen(replace(HEADS, held_out=20), minutes=0.0, epochs=30)
+    assert once["whole_every"] == 30 and "subjects at the end in tiles alone" in reasons[-1]
+    assert chosen(replace(HEADS, held_out=20), minutes=0.0, epochs=5)[0]["whole_every"] == 0, "over 15 % at the end"
+    assert chosen(replace(HEADS, held_out=20), minutes=0.0, epochs=5, patience=2)[0]["whole_every"] == 5
+    assert chosen(replace(HIPPOCAMPI, held_out=4), minutes=0.0, epochs=100)[0]["whole_every"] == 5
+    assert "with validation" not in chosen(replace(HEADS, held_out=0), minutes=0.0, epochs=5)[1][0]
 
 
 def test_a_given_network_keeps_its_own_widths() -> None:

@@ -165,6 +165,17 @@ def test_duration_of_an_epoch_is_that_of_its_sub_volumes() -> None:
     assert planned(device="cuda", samples_train=10).epoch_s(COST) < one.epoch_s(COST) / 50
 
 
+def test_validations_of_epochs_by_hand() -> None:
+    """A volume of two tiles, one of a single one; 12 GFLOP for each. Whole volumes after epochs 4 and 8, and at the end
+    in tiles and in one pass, which are 2.5 times tiles."""
+    plan = planned(epochs=10, samples_val=6, whole_every=4, inference_mode="auto", sub_volume=(32, 32, 32), overlap=0.5)
+    shapes = [(48, 32, 32), (20, 32, 32)]
+    assert plan.validations_s(COST, shapes) == pytest.approx(((2 + 2.5) * 3 + 10 * 6) * 12 / 120)
+    tiles = planned(epochs=9, samples_val=0, whole_every=4, inference_mode="tiles", mirror=True, sub_volume=(32,) * 3)
+    assert tiles.validations_s(COST, shapes) == pytest.approx((2 + 1) * 3 * 2 * 12 / 120)
+    assert planned(whole_every=0, samples_val=0).validations_s(COST, shapes) == 0 == plan.validations_s(COST, [])
+
+
 def test_accumulated_batches_are_one_step() -> None:
     plan = planned(samples_train=10, batch_size=2, accumulate=2)
     assert plan.steps_per_epoch == 3
