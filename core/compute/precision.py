@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from core.compute.expected_device import has_bf16_instructions
 from core.errors import DeviceError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -61,14 +62,4 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16"
         return "fp16" if torch.cuda.get_device_capability(device) >= FP16_CAPABILITY else "fp32"
-    return "bf16" if _has_bf16_instructions() else "fp32"
-
-
-def _has_bf16_instructions() -> bool:
-    """Whether this CPU multiplies bf16 natively; emulation is slower than fp32."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            flags = next((line for line in file if line.startswith("flags")), "")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return "bf16" if has_bf16_instructions() else "fp32"

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from core.compute.expected_device import expected_precision
 from core.compute.priority import JOB_NICENESS, lower_priority
 from core.config import ModelConfig, TrainConfig
 from core.errors import UserError
@@ -211,7 +212,7 @@ def step_cost(plan: TrainingPlan, ignore: bool = False) -> StepCost | None:
         {
             "sub_volume": config.sampling.sub_volume,
             "batch_size": config.sampling.batch_size,
-            "precision": config.run.precision,
+            "precision": expected_precision(config.run.precision, plan.device),
         }
     )
     answer = _ask(

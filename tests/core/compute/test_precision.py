@@ -28,7 +28,7 @@ def test_given_precision_is_kept(precision: str) -> None:
 def test_auto_is_the_precision_that_the_device_computes_in(
     bf16: bool, capability: tuple[int, int], on_cpu: str, on_cuda: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.compute.precision._has_bf16_instructions", lambda: bf16)
+    monkeypatch.setattr("core.compute.precision.has_bf16_instructions", lambda: bf16)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert (resolve_precision("auto", CPU), resolve_precision("auto", CUDA)) == (on_cpu, on_cuda)

@@ -182,9 +182,9 @@ def skip_emulated_bf16(case: Case) -> None:
 
 
 def has_bf16() -> bool:
-    from core.compute.precision import _has_bf16_instructions
+    from core.compute.expected_device import has_bf16_instructions
 
-    return _has_bf16_instructions()
+    return has_bf16_instructions()
 
 
 # --- properties -------------------------------------------------------------------------------------------------------
