@@ -17,8 +17,8 @@ def expected_device(name: str) -> str:
 
 
 def expected_precision(name: str, device: str) -> str:
-    """The precision for a configured one: for "auto" ``fp32`` on a device that computes in nothing else, such as an Apple
-    GPU or a CPU without instructions for bf16; otherwise the configured one."""
+    """The precision for a configured one: for "auto" ``fp32`` on a device that computes in nothing else, such as an
+    Apple GPU or a CPU without instructions for bf16; otherwise the configured one."""
     only_fp32 = device == "mps" or (device == "cpu" and not has_bf16_instructions())
     return "fp32" if name == "auto" and only_fp32 else name
 
