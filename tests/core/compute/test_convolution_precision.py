@@ -89,6 +89,21 @@ def test_networks_are_right_in_bf16_for_thin_images(model: ModelConfig, size: tu
     assert torch.equal(found, again)
 
 
+@pytest.mark.parametrize("size", [(32, 32, 8), (8, 32, 32), (16, 16, 8)])
+def test_gradients_of_a_network_are_right_in_bf16_for_thin_sub_volumes(size: tuple[int, int, int]) -> None:
+    torch.manual_seed(1)
+    network: Any = build_model(preset("fast").model, 1, 3)
+    image = torch.randn(2, 1, *size)
+    gradients: list[Tensor] = []
+    for precision in ("fp32", "bf16"):
+        network.zero_grad()
+        with autocast(CPU, precision):
+            logits = network(image)
+        logits.float().square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
+    assert F.cosine_similarity(gradients[0], gradients[1], dim=0) > 0.99
+
+
 def test_other_convolutions_stay_in_16_bits() -> None:
     seen: list[torch.dtype] = []
 

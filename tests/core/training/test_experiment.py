@@ -15,12 +15,11 @@ import torch
 from core.checkpointing.checkpoint import load, save
 from core.datasets import load_subject, prepared_cache
 from core.datasets.synthetic.demo import make_demo
-from core.errors import CheckpointError, ConfigError, DatasetError, DeviceError, UserError
+from core.errors import CheckpointError, DatasetError, DeviceError, UserError
 from core.events import Ended, Event, Metrics, Preparing, Ready
 from core.presets import preset
 from core.training.experiment import train_run
 from core.training.step import TrainingStep
-from core.types import Size3
 from tests.support.balls import tiny, write_balls
 from tests.support.fetal_folder import make_fetal_folder
 from tests.support.ignored import write_ignored_balls
@@ -178,22 +177,6 @@ def test_unusable_data_or_configuration_is_refused(
 def test_missing_cuda_device_is_refused(data: Path, run: Path) -> None:
     with pytest.raises(DeviceError, match="CUDA device"):
         train_run(tiny(path=str(data), device="cuda"), run, lambda event: None)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("sub_volume", "wrong"), [((8, 12, 12), True), ((16, 8, 8), False), ((4 * 3, 8, 8), False)])
-def test_bf16_is_not_used_where_its_gradients_are_wrong_on_a_cpu(
-    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, sub_volume: Size3, wrong: bool
-) -> None:
-    """Two voxels along i at the deepest of three levels."""
-    monkeypatch.setattr("core.training.experiment.resolve_precision", lambda wanted, device: "bf16")
-    given = dict(path=str(data), sub_volume=sub_volume, channels=(4, 8, 64), epochs=1, samples_train=4, whole_every=0)
-    train_run(tiny(**given, precision="auto"), run, lambda event: None)
-    trained = load(run / "last.safetensors").metadata.train_config
-    assert trained.run.precision == ("fp32" if wrong else "bf16")
-    if wrong:
-        with pytest.raises(ConfigError, match=r"precision: expected fp32 or auto .* got bf16"):
-            train_run(tiny(**given, precision="bf16"), run, lambda event: None)
 
 
 def test_out_of_memory_is_a_device_error(data: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
