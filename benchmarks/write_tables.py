@@ -99,13 +99,13 @@ def best_networks(file: ResultFile) -> list[str]:
     best = list(first)[:BEST]
     demo = {r["label"]: r for r in _of(file, "networks", DEMO)}
     classes = list(next(iter(demo.values()))["dice"]) if demo else []
-    rows = [("Network", "Fold 0", "Fold 1", "Fold 2", "Mean, spread", *(f"demo {name}" for name in classes))]
+    rows = [("Network", "Fold 0", "Fold 1", "Fold 2", "Mean ± SD of folds", *(f"demo {name}" for name in classes))]
     found: list[Result] = []
     for label in best:
         of_network = [r for r in _of(file, "networks", HIPPOCAMPUS) if r["label"] == label]
         folds = {r["fold"]: r["mean_dice"] for r in of_network}
         values = list(folds.values())
-        mean = f"{_dice(statistics.mean(values))} ± {_dice(statistics.pstdev(values))}" if len(values) == 3 else MISSING
+        mean = f"{_dice(statistics.mean(values))} ± {_dice(statistics.stdev(values))}" if len(values) == 3 else MISSING
         of_demo = demo.get(label, {}).get("dice", {})
         rows.append((label, *(_dice(folds.get(n)) for n in range(3)), mean, *(_dice(of_demo.get(c)) for c in classes)))
         found += [*of_network, *([demo[label]] if label in demo else [])]
@@ -142,7 +142,7 @@ def auto(file: ResultFile) -> list[str]:
         without = {r["label"] for r in failed if (r["data"], r["minutes"], r["fold"]) == (data, minutes, fold)}
         others = [dice[name] for name in PRESETS if name in dice]
         complete = AUTO in dice and others and {*PRESETS} <= {*dice, *without, *behind}
-        difference = dice[AUTO] - max(others) if complete else None
+        difference = round(dice[AUTO] - max(others), 4) + 0.0 if complete else None  # + 0.0: no minus before zero
         verdict = MISSING if difference is None else f"{difference:+.4f}{' (missed)' * (difference < -TOLERANCE)}"
         cells = ("behind" if name in behind - {*dice} else _dice(dice.get(name)) for name in (AUTO, *PRESETS))
         rows.append((f"{data}, {minutes:g} min, {fold}", *cells, verdict))
@@ -322,15 +322,19 @@ def _how(results: Sequence[Result]) -> list[str]:
 
 def _origins(results: Sequence[Result]) -> list[str]:
     """The machines with versions and dates; with several, what was measured on each of them but the first."""
-    groups: dict[tuple[str, ...], list[Result]] = {}
+    machines: dict[str, dict[str, list[Result]]] = {}
     for r in results:
-        groups.setdefault((r["machine"], *([r["program"]] if "program" in r else [])), []).append(r)
-    texts = list[str]()
-    for key, members in sorted(groups.items(), key=lambda item: -len(item[1])):
-        dates = sorted({r["date"] for r in members if "date" in r})
-        days = [] if not dates else [dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"]
-        only = "" if not texts else f" ({', '.join(dict.fromkeys(r['label'] for r in members))})"
-        texts.append("; ".join([*key, *days]) + only)
+        machines.setdefault(r["machine"], {}).setdefault(r.get("program", ""), []).append(r)
+    named, texts = False, list[str]()
+    for machine, programs in sorted(machines.items(), key=lambda item: -sum(map(len, item[1].values()))):
+        parts = [machine]
+        for program, members in sorted(programs.items(), key=lambda item: -len(item[1])):
+            dates = sorted({r["date"] for r in members if "date" in r})
+            days = [] if not dates else [dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"]
+            only = f" ({', '.join(dict.fromkeys(r['label'] for r in members))})" if named else ""
+            parts.append(", ".join([*([program] if program else []), *days]) + only)
+            named = True
+        texts.append("; ".join(part for part in parts if part))
     return [f"On {'. On '.join(texts)}."]
 
 

@@ -157,7 +157,7 @@ def test_tables_are_sorted_and_say_what_was_missed(file: ResultFile) -> None:
     names = [line.split(" | ")[0].strip("| ") for line in write_tables.networks(file)[2:4]]
     assert names == ["vnet", "unet3d"], "the best first, no trial"
     assert "0.8820 ± 0.010 | 0.8820 | 0.8820 |" in write_tables.networks(file)[2]
-    assert "| vnet | 0.8820 | 0.8920 | 0.9020 | 0.8920 ± 0.0082 |" in write_tables.best_networks(file)[2]
+    assert "| vnet | 0.8820 | 0.8920 | 0.9020 | 0.8920 ± 0.0100 |" in write_tables.best_networks(file)[2]
     _, _, row, _, note = write_tables.auto(file)
     assert row == "| hippocampus, 1 min, 0 | 0.8701 | 0.8500 | 0.8731 | – | – | – |", "not beside two of four"
     for name in ("thorough", "article"):
@@ -181,7 +181,7 @@ def test_costs_are_shown_before_any_accuracy_and_what_is_missing_is_counted(file
     assert [line for line in short if "| unet3d |" in line] == ["| unet3d | 1,000 | 20 | 64 MB | – |"]
     assert f"Steps: 3 of {len(MODELS)} measured, the rest not yet. mednext failed: needs monai." in short[-1]
     assert "A step at 32x32x32, batch 1, in bf16" in short[-1]
-    assert "On machine A; v1; 2026-11-28. On machine B; v1; 2026-11-28 (vnet)." in short[-1]
+    assert "On machine A; v1, 2026-11-28. On machine B; v1, 2026-11-28 (vnet)." in short[-1]
     assert write_tables.costs(file)[2] == "| unet3d | 1,000 | 1.5 | 20 | 64 MB | 60 MB |"
     case = Case("networks", "vnet", "hippocampus", "auto", 3.0)
     file.add(case.key, result(case, 0.88, channels=[16, 32, 64, 128, 256]))
