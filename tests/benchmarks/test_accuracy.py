@@ -255,3 +255,12 @@ def test_tables_in_the_documents_are_those_of_the_results() -> None:
         assert write_tables.BLOCK.search(text), name
         assert write_tables.fill(text, file) == text, f"{name}: python benchmarks/write_tables.py"
     assert len((write_tables.ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_a_difference_that_rounds_to_zero_has_no_minus_and_a_machine_is_named_once(file: ResultFile) -> None:
+    for number, case in enumerate(accuracy.auto_cases("hippocampus", 1.0, 0)):
+        dice = 0.88 - 1e-5 * (case.label == "auto")
+        file.add(case.key, result(case, dice, program="v2" if number == 3 else "v1"))
+    *_, row, _, notes = write_tables.auto(file)
+    assert row.endswith("| +0.0000 |")
+    assert notes.count("machine A") == 1 and "v1, 2026-11-28; v2, 2026-11-28 (thorough)." in notes
