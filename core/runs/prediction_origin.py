@@ -43,18 +43,19 @@ class CurrentState:
             self._datasets[opened.layout] = opened
 
     def stale_reason(self, record: Mapping[str, Any]) -> str:
-        """What has changed since a record was written; empty if nothing has."""
+        """What has changed since a record was written, the postprocessing last; empty if nothing has."""
         made_by = dict(record["checkpoint"])
-        if made_by != self._identity:
-            same = _without_postprocessing(made_by) == _without_postprocessing(self._identity)
-            return OTHER_POSTPROCESSING if same else OTHER_CHECKPOINT
+        if _without_postprocessing(made_by) != _without_postprocessing(self._identity):
+            return OTHER_CHECKPOINT
+        other_rules = OTHER_POSTPROCESSING if made_by != self._identity else ""
         if any(file_stamp(Path(name)) != (size, mtime_ns) for name, size, mtime_ns in record["inputs"]):
             return CHANGED_FILES
         sources = record.get("sources")  # records of version 0.1 have none
         if sources is None:
-            return MISREAD_GEOMETRY if _version_0_1_misread(record["inputs"]) else ""
+            return MISREAD_GEOMETRY if _version_0_1_misread(record["inputs"]) else other_rules
         now = self._sources(record["layout"], record["subject"])
-        return "" if sources == now or (now and _resolved(sources) == _resolved(now)) else OTHER_FILES
+        same_files = sources == now or (now and _resolved(sources) == _resolved(now))
+        return other_rules if same_files else OTHER_FILES
 
     def _sources(self, layout: str, subject: str) -> Any:
         if layout not in self._datasets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,10 @@ def test_scores_are_without_the_postprocessing_that_the_same_subjects_decided(tm
     scores = cross_validation(tmp_path, groups.summarise(tmp_path, group))
     dice = {subject.id: subject.score.dice["bright"] for subject in scores.subjects if subject.score}
     assert {id: dice[id] for id in (before, after)} == {before: 0.9, after: 0.5}
+    (label,) = (tmp_path / "balls" / "labelsTr").glob(f"{before}*")
+    os.utime(label, (1, 1))
+    scores = cross_validation(tmp_path, groups.summarise(tmp_path, group))
+    assert "files of this subject that have changed" in {s.id: s.reason for s in scores.subjects}[before]
 
 
 def test_segmentations_with_other_settings_than_those_of_the_run_are_named(tmp_path: Path, group: Group) -> None:
