@@ -190,12 +190,14 @@ def _other_settings(run: str, metadata: CheckpointMetadata, predictions: Sequenc
     found: dict[str, list[str]] = {}
     for prediction in predictions:
         made = prediction.settings  # empty in records of earlier versions; a single pass has no overlap
-        different = [f"{name} {made[name]}" for name, value in own.items() if made.get(name, value) != value]
+        different = [
+            f"{name} {str(made[name]).lower()}" for name, value in own.items() if made.get(name, value) != value
+        ]
         if different:
             found.setdefault(", ".join(different), []).append(prediction.subject)
     return [
-        f"{run}: {format_list(ids)}: segmented with other settings than its own ({settings}); `evaluate --subject "
-        "ID --keep` without them makes the segmentation again"
+        f"{run}: {format_list(ids)}: segmented with other settings than its own ({settings}); segment again without "
+        "them: evaluate, with --subject and --keep"
         for settings, ids in found.items()
     ]
 

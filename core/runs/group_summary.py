@@ -221,6 +221,13 @@ class SweepSummary(GroupSummary):
         return self.settings.proposes(len(self.group.members))
 
     @property
+    def proposes_if_reopened(self) -> bool:
+        """Whether trials are left to propose, or one to make, once it is resumed."""
+        settings = self.settings
+        left = len(self.trials) < self.total or bool(settings.pending_run)
+        return bool(settings.space) and not settings.exhausted and left
+
+    @property
     def finished(self) -> int:
         """Number of trials with a result."""
         return sum(trial.state == "finished" for trial in self.trials)

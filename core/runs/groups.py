@@ -281,7 +281,7 @@ def resume_group(root: Path, group: Group, *, data: str = "", force: bool = Fals
     moved = [run for run in waiting if data or engine not in ("", engine_of(run.engine))]
     again = [run.id for run in waiting if run not in moved]
     sweep = summary if isinstance(summary, SweepSummary) else None
-    if not (runs or waiting or (sweep and proposes_if_reopened(sweep))):
+    if not (runs or waiting or (sweep and sweep.proposes_if_reopened)):
         raise RunError(f"{group.id}: expected a group with stopped, failed or crashed runs, it has none")
     if sweep is None:
         submit_again(root, again)
@@ -373,12 +373,6 @@ def change_settings(
 def refit_config(group: Group) -> TrainConfig:
     """The configuration that trains on every subject, for use after the cross-validation of a group."""
     return group.config.with_values({"folds": 0, "fold": NO_FOLD, "val_subjects": ()})
-
-
-def proposes_if_reopened(summary: SweepSummary) -> bool:
-    """Whether a sweep has trials left to propose or to make."""
-    settings, number = summary.settings, len(summary.group.members)
-    return bool(settings.space) and not settings.exhausted and (number < summary.total or bool(settings.pending_run))
 
 
 def _reopen(root: Path, summary: SweepSummary, engine: str) -> None:

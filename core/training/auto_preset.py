@@ -110,13 +110,16 @@ def choose(config: TrainConfig, work: Work, given: Mapping[str, Any] = MappingPr
     config : TrainConfig. What is given: time budget or epochs, network, voxel size, number of devices, sub-volume,
         batch.
     work : Work. Data and device.
-    given : mapping. Values by field name that replace choices; those of the network decide what fits.
+    given : mapping. Values by field name that replace choices; those of the network decide what fits, and ``mirror``
+        how long validation takes.
     """
     spacing_mm = target_spacing(config, work.spacings_mm)
     shapes = resampled_shapes(work.shapes, work.spacings_mm, spacing_mm)
     chosen = fit_network(config, work, shapes, given)
     steps, passes = chosen.steps, chosen.passes
-    mirrored, validation = _mirrored(config, chosen), _validation(config, work, chosen)
+    mirrored = _mirrored(config, chosen)
+    mirror = given.get("mirror", mirrored.values["mirror"])
+    validation = _validation(config, work, chosen, 2 if mirror else 1)
     validated = {name: given.get(name, value) for name, value in {**validation.values, **mirrored.values}.items()}
     return Recipe(
         (
@@ -191,11 +194,11 @@ def _whole_every(config: TrainConfig, validation_s: float, chosen: FittedNetwork
     return max(WHOLE_EVERY, math.ceil(config.run.epochs / (before_the_end + 1)))
 
 
-def _validation(config: TrainConfig, work: Work, chosen: FittedNetwork) -> Choice:
+def _validation(config: TrainConfig, work: Work, chosen: FittedNetwork, passes: int) -> Choice:
     values: dict[str, Any] = {"samples_val": 8, "whole_every": WHOLE_EVERY, "inference_mode": "auto"}
     if not work.held_out:
         return Choice("Validation", "none: no subject is held out", values)
-    validation_s = chosen.validation_s * (2 if _mirrored(config, chosen).values["mirror"] else 1)
+    validation_s = chosen.validation_s * passes
     duration = format_duration(max(validation_s, 1))
     values["whole_every"] = every = _whole_every(config, validation_s, chosen)
     subjects = f"whole volumes of {format_count(work.held_out, 'held-out subject')}"

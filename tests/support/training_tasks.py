@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,9 +15,13 @@ from torch import Tensor, nn
 from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import CheckpointMetadata
 from core.config import TrainConfig
+from core.events import Event, Metrics
+from core.inference.sliding_window import InferenceOptions
 from core.labels import LabelSpace
 from core.models.build import build_model
+from core.training import validator
 from core.training.task import TrainingTask
+from core.training.validation_scores import ValidationSet, WholeVolumeScore, score_whole_volumes
 from core.types import TrainingSubject
 from tests.support.balls import CLASSES, COLOURS, training_subjects
 
@@ -76,3 +83,29 @@ def stop_after(steps: int) -> Callable[[], bool]:
     """A stop request at a number of steps."""
     calls = iter(range(1, 10**6))
     return lambda: next(calls) >= steps
+
+
+def metric_values(events: list[Event], name: str) -> list[float]:
+    """The values of a measure, in order."""
+    return [e.values[name] for e in events if isinstance(e, Metrics) and name in e.values]
+
+
+def validations(events: list[Event]) -> list[tuple[int, dict[str, float]]]:
+    """Step and values of each validation on sub-volumes."""
+    return [(e.step, dict(e.values)) for e in events if isinstance(e, Metrics) and "val/loss" in e.values]
+
+
+def fixed_dice(monkeypatch: pytest.MonkeyPatch, **dice: float) -> list[str]:
+    """Replace the Dice of whole volumes by a given one for each inference mode; returns the modes in which they are
+    scored, as that happens."""
+    scored: list[str] = []
+
+    def score(
+        model: nn.Module, subjects: ValidationSet, options: InferenceOptions, *arguments: Any
+    ) -> WholeVolumeScore:
+        scored.append(options.mode)
+        measured = score_whole_volumes(model, subjects, options, *arguments)
+        return replace(measured, dice=np.full(measured.dice.shape, dice[options.mode]))
+
+    monkeypatch.setattr(validator, "score_whole_volumes", score)
+    return scored

@@ -44,7 +44,7 @@ def render(root: Path, summary: SweepSummary) -> None:
 
 
 def _can_resume(summary: SweepSummary) -> bool:
-    return groups.proposes_if_reopened(summary) or bool(groups.resumable_runs(summary))
+    return summary.proposes_if_reopened or bool(groups.resumable_runs(summary))
 
 
 def _stop(root: Path, summary: SweepSummary) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,23 +17,51 @@ from core.models.build import build_model
 from core.presets import preset
 
 CPU = torch.device("cpu")
+Layer = Callable[[], nn.Module]
 
 
 def difference(found: Tensor, exact: Tensor) -> float:
     return float((found.detach().float() - exact.detach().float()).norm() / exact.detach().norm())
 
 
-def test_a_layer_keeps_its_parameters_and_its_name() -> None:
-    module = nn.Conv3d(8, 16, 3, 2, 1)
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        (lambda: nn.Conv3d(8, 16, 3, 2, 1), (8, 8, 2)),
+        (lambda: nn.Conv3d(8, 16, 3, 2, 1), (8, 8, 1)),
+        (lambda: nn.Conv3d(8, 16, 2, 2), (8, 8, 2)),
+        (lambda: nn.Conv3d(8, 16, 3, (1, 1, 2), 1), (8, 8, 2)),
+        (lambda: nn.Conv3d(1, 16, 3, padding=1), (1, 16, 16)),
+        (lambda: nn.Conv3d(8, 8, 3, padding="same"), (2, 8, 8)),
+        (lambda: nn.Conv3d(8, 8, 5, padding=2), (4, 8, 8)),
+        (lambda: nn.Conv3d(8, 8, 5, padding=2), (8, 1, 8)),
+        (lambda: nn.Conv3d(1, 8, 7, 2, 3), (8, 3, 8)),
+        (lambda: nn.Conv2d(4, 32, 3, 2, 1), (9, 2)),
+        (lambda: nn.ConvTranspose3d(4, 8, 2, 2), (9, 8, 1)),
+        (lambda: nn.ConvTranspose2d(24, 3, 2, 2), (9, 1)),
+    ],
+)
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_output_and_gradients_of_small_images_are_right(layer: Layer, size: tuple[int, ...], precision: str) -> None:
+    """Most of these are whatever was in memory where they are computed in bf16."""
+    torch.manual_seed(1)
+    module = layer()
+    image = torch.randn(1, int(module.in_channels), *size)  # type: ignore[arg-type]
     state, shown = module.state_dict().keys(), repr(module)
     make_convolutions_safe(module)
     assert module.state_dict().keys() == state and repr(module) == shown
-    image = torch.randn(1, 8, 8, 8, 2)
-    with torch.no_grad():
-        exact = module(image)
-        with autocast(CPU, "bf16"):
-            found = module(image)
-    assert found.dtype == torch.bfloat16 and difference(found, exact) < 0.05
+    results = []
+    for used in ("fp32", precision):
+        module.zero_grad()
+        given = image.clone().requires_grad_()
+        with autocast(CPU, used):
+            output = module(given)
+        output.float().square().mean().backward()
+        assert given.grad is not None
+        results.append([output, given.grad, *(p.grad.clone() for p in module.parameters() if p.grad is not None)])
+    exact, found = results
+    assert found[0].dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert max(map(difference, found, exact)) < 0.05
 
 
 @pytest.mark.parametrize(

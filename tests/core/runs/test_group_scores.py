@@ -161,7 +161,7 @@ def test_segmentations_with_other_settings_than_those_of_the_run_are_named(tmp_p
     assert cross_validation(tmp_path, groups.summarise(tmp_path, group)).warnings == ()
     keep(tmp_path, run.id, second, score(0.9, 0.8), settings={**own, "mirror": True, "overlap": 0.75})
     (warning,) = cross_validation(tmp_path, groups.summarise(tmp_path, group)).warnings
-    assert second in warning and first not in warning and "(overlap 0.75, mirror True)" in warning
+    assert second in warning and first not in warning and "(overlap 0.75, mirror true)" in warning
 
 
 def test_held_out_subjects_that_the_initial_network_was_trained_on_are_named(tmp_path: Path, group: Group) -> None:

@@ -233,7 +233,7 @@ def test_sweep_whose_next_run_cannot_be_made_ends_with_the_reason_and_goes_on_wh
         assert not advance(tmp_path, sweep.id, 1), "the queue does not try for ever"
     summary = sweep_summary(tmp_path, sweep)
     assert summary.state == "failed" and "No space left" in summary.settings.problem
-    assert trial_states(tmp_path, sweep) == ["finished", "stopped"] and groups.proposes_if_reopened(summary)
+    assert trial_states(tmp_path, sweep) == ["finished", "stopped"] and summary.proposes_if_reopened
     with pytest.raises(RunError, match="all have ended"):
         groups.stop_group(tmp_path, sweep)
     groups.resume_group(tmp_path, summary.group)

@@ -11,7 +11,7 @@ import pytest
 from core.config import TrainConfig, field_specs
 from core.formatting import format_duration
 from core.presets import PRESETS, preset
-from core.training.auto_network import LEAST_STEPS, MAX_VALIDATION_SHARE, WIDTHS, Work, fit_network
+from core.training.auto_network import LEAST_STEPS, MAX_VALIDATION_SHARE, WIDTHS, Choice, Work, fit_network
 from core.training.auto_preset import AUGMENTATION, Recipe, choose
 from core.training.plan import DEVICE_KINDS, make_plan
 from core.training.step_cost import trace_training_step
@@ -133,6 +133,16 @@ def test_predictions_are_mirrored_where_that_takes_little_time_and_is_right() ->
     for given in ({"flip": 0.0}, {"lateral": "off"}, {"lateral": "ignore"}):
         assert not mirror(HIPPOCAMPI, minutes=3.0, **given)[0], given
     assert mirror(replace(HIPPOCAMPI, held_out=0), minutes=0.2)[0], "no validation takes time"
+
+
+def test_a_given_mirrored_prediction_doubles_the_duration_of_validation() -> None:
+    def validation(**given: bool) -> Choice:
+        choices = choose(preset("auto").with_values({"minutes": 3.0}), HEADS, given).choices
+        return next(choice for choice in choices if choice.topic == "Validation")
+
+    assert validation() == validation(mirror=False) and validation().values["whole_every"] > 0
+    assert "in about 17 s" in validation().text and "would take about 35 s" in validation(mirror=True).text
+    assert validation(mirror=True).values["whole_every"] == 0
 
 
 def test_given_values_stay_and_are_named_with_the_choice_that_they_replace() -> None:
