@@ -22,6 +22,9 @@ MAX_GROUPS = 8
 CHANNELS_PER_GROUP = 4
 
 Crop = Callable[[Tensor], Tensor]
+WeightedLayer = (
+    nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d | nn.Linear
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,14 @@ class SegmentationNetwork(nn.Module):
         """
         raise NotImplementedError
 
+    def input_layers(self) -> list[WeightedLayer]:
+        """The layers that read the image: the one that was registered first, where a network does not say more."""
+        return weighted_layers(self)[:1]
+
+    def output_layers(self) -> list[WeightedLayer]:
+        """The layers that give an output: the logits and, in training mode, the extras."""
+        return weighted_layers(self.stages()[-1].module)[-1:]
+
     def pad(self, image: Tensor) -> tuple[Tensor, Crop]:
         """Pad the image to a size that the levels can halve; see :func:`pad_to_divisor`.
 
@@ -113,6 +124,11 @@ class SegmentationNetwork(nn.Module):
                 f"expected an image of shape (batch, {self.in_channels}, i, j, k), got {tuple(image.shape)}"
             )
         return pad_to_divisor(image, self.divisor)
+
+
+def weighted_layers(module: nn.Module) -> list[WeightedLayer]:
+    """The convolutions and linear layers of a module, itself included, in the order in which they were registered."""
+    return [m for m in module.modules() if isinstance(m, WeightedLayer)]
 
 
 def encoder_decoder_stages(

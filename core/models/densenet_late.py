@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from core.config import ModelConfig
-from core.models.blocks import SegmentationNetwork, StageModule, initialise
+from core.models.blocks import SegmentationNetwork, StageModule, WeightedLayer, initialise, weighted_layers
 from core.models.dense_blocks import DensePath, FullyConvolutionalLayers
 
 
@@ -57,3 +57,6 @@ class DenseNetLate(SegmentationNetwork):
             StageModule("decoder", 0, self.head),
             StageModule("logits", 0, self.classifier),
         ]
+
+    def input_layers(self) -> list[WeightedLayer]:
+        return [weighted_layers(path)[0] for path in self.paths]

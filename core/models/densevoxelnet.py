@@ -37,8 +37,10 @@ from core.models.blocks import (
     NetworkOutput,
     SegmentationNetwork,
     StageModule,
+    WeightedLayer,
     activation_layer,
     initialise,
+    weighted_layers,
 )
 from core.models.deep_supervision import DeepSupervision
 from core.models.dense_blocks import PreActivatedConv, dense_block
@@ -114,3 +116,6 @@ class DenseVoxelNet(SegmentationNetwork):
         ]
         decoder = [StageModule("decoder", deepest - 1 - n, module) for n, module in enumerate(self.decoder)]
         return [*encoder, *decoder, StageModule("logits", 0, self.classifier)]
+
+    def output_layers(self) -> list[WeightedLayer]:
+        return [*super().output_layers(), *weighted_layers(self.side_path)]

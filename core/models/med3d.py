@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from core.choices import ResNetDepth
 from core.config import ModelConfig
-from core.models.blocks import SegmentationNetwork, StageModule, initialise
+from core.models.blocks import SegmentationNetwork, StageModule, WeightedLayer, initialise
 from core.models.resampling import linear_resize
 from core.types import triple
 
@@ -126,6 +126,9 @@ class Med3D(SegmentationNetwork):
             StageModule("decoder", 2, self.conv_seg),
             StageModule("logits", 0, self.to_full_size),
         ]
+
+    def output_layers(self) -> list[WeightedLayer]:
+        return [self.classifier]
 
 
 class ResidualBlock(nn.Module):

@@ -41,7 +41,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from core.config import ModelConfig
-from core.models.blocks import NetworkOutput, SegmentationNetwork, StageModule, encoder_decoder_stages
+from core.models.blocks import (
+    NetworkOutput,
+    SegmentationNetwork,
+    StageModule,
+    WeightedLayer,
+    encoder_decoder_stages,
+    weighted_layers,
+)
 from core.models.deep_supervision import DEEP_SUPERVISION
 
 SEGRESNET_FILTERS = 32
@@ -113,6 +120,10 @@ class SwinUNETR(MonaiNetwork):
         encoder = [n.encoder1, n.encoder2, n.encoder3, n.encoder4, n.swinViT.layers3[0], n.encoder10]
         return encoder_decoder_stages(encoder, [n.decoder5, n.decoder4, n.decoder3, n.decoder2, n.decoder1], n.out)
 
+    def input_layers(self) -> list[WeightedLayer]:
+        layer = self.network.encoder1.layer
+        return [self.network.swinViT.patch_embed.proj, layer.conv1.conv, layer.conv3.conv]
+
 
 class _LinspaceWithValues(TorchFunctionMode):
     """Under ``torch.device("meta")``, ``torch.linspace`` is on the CPU: MONAI reads its values while building."""
@@ -151,3 +162,7 @@ class MedNeXt(MonaiNetwork):
         network = self.network
         encoder = [*network.enc_stages, network.bottleneck]
         return encoder_decoder_stages(encoder, network.dec_stages, network.out_0)
+
+    def output_layers(self) -> list[WeightedLayer]:
+        inner = self.network.out_blocks if self.config.deep_supervision else []
+        return [*super().output_layers(), *(layer for block in inner for layer in weighted_layers(block))]

@@ -21,7 +21,13 @@ from core.compute.convolution_precision import SafeConvolutions, in_half_on_a_cp
 from core.config import ModelConfig
 from core.errors import ConfigError
 from core.models.architecture import Architecture
-from core.models.blocks import NetworkOutput, SegmentationNetwork, StageModule
+from core.models.blocks import (
+    NetworkOutput,
+    SegmentationNetwork,
+    StageModule,
+    WeightedLayer,
+    weighted_layers,
+)
 
 LIMIT_S = 120.0  # longest import or construction of a network, with the packages that it imports, on a loaded machine
 
@@ -103,6 +109,10 @@ class OwnNetwork(SegmentationNetwork):
     def stages(self) -> list[StageModule]:
         """The logits alone: what is inside is not known."""
         return [StageModule("logits", 0, self.network, reads_image=True)]
+
+    def output_layers(self) -> list[WeightedLayer]:
+        """The layer that was registered last: what is inside is not known."""
+        return weighted_layers(self.network)[-1:]
 
 
 def _wrong_shape(output: object, logits: object, expected: tuple[int, ...], image: Tensor) -> str:

@@ -37,10 +37,12 @@ from core.models.blocks import (
     NetworkOutput,
     SegmentationNetwork,
     StageModule,
+    WeightedLayer,
     activation_layer,
     encoder_decoder_stages,
     initialise,
     norm_layer,
+    weighted_layers,
 )
 from core.models.deep_supervision import DeepSupervision
 
@@ -98,6 +100,9 @@ class ResEncUNet(SegmentationNetwork):
 
     def stages(self) -> list[StageModule]:
         return encoder_decoder_stages(list(self.encoder), self.decoder, self.classifier)
+
+    def output_layers(self) -> list[WeightedLayer]:
+        return [*super().output_layers(), *weighted_layers(self.auxiliary)]
 
 
 class ResidualBlock(nn.Module):

@@ -52,8 +52,10 @@ from core.models.blocks import (
     NetworkOutput,
     SegmentationNetwork,
     StageModule,
+    WeightedLayer,
     encoder_decoder_stages,
     initialise,
+    weighted_layers,
 )
 from core.models.dense_blocks import NormActivation
 from core.models.hashed_noise import ChannelDropout, noise_key, normal_noise
@@ -129,6 +131,9 @@ class ResNet3DVAE(SegmentationNetwork):
 
     def stages(self) -> list[StageModule]:
         return encoder_decoder_stages([self.entry, *self.encoder], self.decoder, self.classifier)
+
+    def output_layers(self) -> list[WeightedLayer]:
+        return [*super().output_layers(), *weighted_layers(self.auto_encoder.exit), self.auto_encoder.to_code]
 
 
 class EntryLevel(nn.Module):

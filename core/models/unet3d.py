@@ -24,8 +24,10 @@ from core.models.blocks import (
     NetworkOutput,
     SegmentationNetwork,
     StageModule,
+    WeightedLayer,
     encoder_decoder_stages,
     initialise,
+    weighted_layers,
 )
 from core.models.deep_supervision import DeepSupervision
 
@@ -95,6 +97,13 @@ class UNet3D(SegmentationNetwork):
         encoder = [*self.encoder, self.bottleneck]
         from_image = [level for level, module in enumerate(encoder) if module.reads_image]
         return encoder_decoder_stages(encoder, self.decoder, self.classifier, from_image)
+
+    def input_layers(self) -> list[WeightedLayer]:
+        levels = (stage.module for stage in self.stages() if stage.reads_image)
+        return [weighted_layers(level)[0] for level in levels]
+
+    def output_layers(self) -> list[WeightedLayer]:
+        return [*super().output_layers(), *weighted_layers(self.auxiliary)]
 
 
 class EncoderLevel(nn.Sequential):

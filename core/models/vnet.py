@@ -30,10 +30,12 @@ from core.models.blocks import (
     NetworkOutput,
     SegmentationNetwork,
     StageModule,
+    WeightedLayer,
     activation_layer,
     encoder_decoder_stages,
     initialise,
     norm_layer,
+    weighted_layers,
 )
 from core.models.deep_supervision import DeepSupervision
 
@@ -94,6 +96,12 @@ class VNet(SegmentationNetwork):
 
     def stages(self) -> list[StageModule]:
         return encoder_decoder_stages([self.first, *self.encoder], self.decoder, self.classifier)
+
+    def input_layers(self) -> list[WeightedLayer]:
+        return [*weighted_layers(self.entry), *weighted_layers(self.first)[:1]]
+
+    def output_layers(self) -> list[WeightedLayer]:
+        return [*super().output_layers(), *weighted_layers(self.auxiliary)]
 
     @staticmethod
     def encoder_convolutions(level: int) -> int:

@@ -1,10 +1,11 @@
-"""Muon optimizer for the kernels of hidden convolutions, with AdamW for all other parameters.
+"""Muon optimizer for the weights of hidden convolutions and linear layers, with AdamW for all other parameters.
 
 A kernel (out, in, i, j, k) is treated as a matrix (out, in * i * j * k). Its momentum, with the singular value
 decomposition U S V', is replaced by U V': all directions of the update have the same length, so rare ones are learnt
 as fast as common ones. U V' is approximated by the quintic Newton-Schulz iteration, which needs only matrix products
 (K. Jordan et al.: Muon, an optimizer for hidden layers in neural networks, 2024, kellerjordan.github.io/posts/muon).
-The first layer, the classifier, biases and normalisation scales are updated by AdamW.
+Layers that read the image or give an output (logits, those of deep supervision, a reconstruction), biases,
+normalisation scales and tables of position biases are updated by AdamW.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
+
+from core.models.blocks import SegmentationNetwork, weighted_layers
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, by the authors: steep at 0, singular values end near 1
 ITERATIONS = 5
@@ -75,6 +78,7 @@ class Muon(torch.optim.Optimizer):
             lr, weight = lr * finite, weight * finite
         for p in parameters:
             if "momentum_buffer" not in self.state[p]:
+                self.state[p].clear()  # of a checkpoint whose optimizer had the parameter in the other group
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         buffers = [self.state[p]["momentum_buffer"] for p in parameters]
         torch._foreach_mul_(buffers, 1 - weight)
@@ -89,7 +93,8 @@ class Muon(torch.optim.Optimizer):
     def _adamw_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for p in parameters:
             state = self.state[p]
-            if not state:
+            if "step" not in state:
+                state.clear()  # as above
                 state["step"] = torch.zeros((), device=p.device)
                 state["exp_avg"] = torch.zeros_like(p)
                 state["exp_avg_sq"] = torch.zeros_like(p)
@@ -114,13 +119,22 @@ class Muon(torch.optim.Optimizer):
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The trainable parameters: kernels of hidden convolutions, and the rest (first layer, classifier, vectors)."""
-    convolutions = [m for m in model.modules() if isinstance(m, (nn.Conv3d, nn.ConvTranspose3d))]
-    outer = {id(c.weight) for c in (*convolutions[:1], *convolutions[-1:])}
+    """The trainable parameters: weights of hidden convolutions and linear layers, and the rest.
+
+    Parameters
+    ----------
+    model : Module. Of one that is no :class:`core.models.blocks.SegmentationNetwork` the first layer is taken for the
+        only one that reads the image, and the last for the only one that gives an output.
+    """
+    layers = weighted_layers(model)
+    if isinstance(model, SegmentationNetwork):
+        outer = [*model.input_layers(), *model.output_layers()]
+    else:
+        outer = [*layers[:1], *layers[-1:]]
+    outer_ids = {id(layer) for layer in outer}
+    hidden = {id(layer.weight) for layer in layers if id(layer) not in outer_ids}
     trainable = [p for p in model.parameters() if p.requires_grad]
-    kernels = [p for p in trainable if p.ndim > 1 and id(p) not in outer]
-    kernel_ids = {id(p) for p in kernels}
-    return kernels, [p for p in trainable if id(p) not in kernel_ids]
+    return [p for p in trainable if id(p) in hidden], [p for p in trainable if id(p) not in hidden]
 
 
 def orthogonalise(matrices: Sequence[Tensor]) -> list[Tensor]:

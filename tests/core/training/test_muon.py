@@ -52,6 +52,41 @@ def test_only_kernels_of_hidden_convolutions_are_orthogonalised() -> None:
     assert {names[id(p)] for p in rest} == vectors | {"encoder.0.1.0.weight", "classifier.weight"}
 
 
+@pytest.mark.parametrize("name", ["unet3d", "vnet", "densevoxelnet", "resenc_unet"])
+def test_every_classifier_is_left_to_adamw(name: str) -> None:
+    """With deep supervision the main classifier is not the convolution that was registered last."""
+    model = build_model(ModelConfig(name, (4, 8, 8, 8), deep_supervision=True), 1, 3)
+    kernels, rest = split_parameters(model)
+    classifiers = [m for m in model.modules() if isinstance(m, nn.Conv3d) and m.out_channels == 3]
+    assert len(classifiers) > 1
+    rest_ids, kernel_ids = {id(p) for p in rest}, {id(p) for p in kernels}
+    assert {id(m.weight) for m in classifiers} <= rest_ids
+    assert not rest_ids & kernel_ids and len(rest) + len(kernels) == len(list(model.parameters()))
+
+
+def test_matrices_that_are_no_weights_of_layers_are_left_to_adamw() -> None:
+    model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.Linear(4, 4), nn.Conv3d(4, 2, 1))
+    model.register_parameter("position", nn.Parameter(torch.zeros(5, 4)))
+    kernels, rest = split_parameters(model)
+    assert [id(p) for p in kernels] == [id(model[1].weight)] and len(rest) == 6
+
+
+def test_state_of_the_other_group_in_a_checkpoint_is_left_out() -> None:
+    """As checkpoints have it whose optimizer took an inner classifier for the only one."""
+    models = [nn.Sequential(nn.Conv3d(1, 4, 3), nn.Conv3d(4, 6, 3), nn.Conv3d(6, 2, 1)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    old, fresh = (Muon(model, 0.02, 0.95, 0.01) for model in models)
+    hidden, classifier = models[0].get_parameter("1.weight"), models[0].get_parameter("2.weight")
+    old.state[classifier] = {"momentum_buffer": torch.full_like(classifier, 7)}
+    old.state[hidden] = {name: torch.ones_like(hidden) for name in ("step", "exp_avg", "exp_avg_sq")}
+    for model, optimizer in zip(models, (old, fresh), strict=True):
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+    for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(p, q) and old.state[p].keys() == fresh.state[q].keys()
+
+
 def gradient_of(parameter: Tensor) -> Tensor:
     assert parameter.grad is not None
     return parameter.grad
