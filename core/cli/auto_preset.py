@@ -12,6 +12,7 @@ from core.errors import UserError
 from core.paths import checkpoints_root, dataset_folder
 from core.presets import AUTO, preset
 from core.runs.expected_place import expected_place
+from core.runs.initial_weights import initial_network
 from core.runs.store.engine_records import LOCAL
 from core.training.auto_network import Work
 from core.training.auto_preset import choose, work_of
@@ -31,10 +32,11 @@ def choose_values(config: TrainConfig, given: Collection[str], root: Path, engin
     Raises
     ------
     UserError
-        If the data set cannot be opened or split, or there is no such engine.
+        If the data set cannot be opened or split, there is no such engine, or the initial weights cannot be read.
     """
     values = {name: value for name, value in config.values().items() if name in given}
-    return choose(config, _work(config, root, engine), values).apply(config, given)
+    initial = initial_network(root, config.run.init_from)
+    return choose(config, _work(config, root, engine), values, initial).apply(config, given)
 
 
 def chosen_lines(data: str, layout: str, options: DataOptions) -> list[str]:

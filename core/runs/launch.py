@@ -16,7 +16,7 @@ from core.models import architecture, check_indicator, check_packages
 from core.models.own_networks import KEPT
 from core.paths import DEMO, absolute_path, dataset_folder
 from core.processes import module_command, run_limited
-from core.runs.catalog import find_checkpoint, get_run, update_index
+from core.runs.catalog import get_run, update_index
 from core.runs.engines import local
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import settings_of
@@ -24,6 +24,7 @@ from core.runs.hand_over import WORKER as WORKER
 from core.runs.hand_over import is_unconfirmed, submit_again, waits_without_job
 from core.runs.hand_over import start_queued as start_queued
 from core.runs.hand_over import submission_to as submission_to
+from core.runs.initial_weights import initial_checkpoint
 from core.runs.recorded_code import check_recorded_code
 from core.runs.run_actions import what_to_do
 from core.runs.store import folder as files
@@ -222,7 +223,7 @@ def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
     check_network(config)
     check_loss(config.loss, config.model)
     check_indicator(config)
-    values = {"init_from": _initial_checkpoint(root, config.run.init_from)}
+    values = {"init_from": initial_checkpoint(root, config.run.init_from)}
     if not config.data.path:
         raise ConfigError("DATA: expected the folder of a data set, or 'demo', got nothing")
     if config.data.path != DEMO:
@@ -284,13 +285,6 @@ def check_network(config: TrainConfig) -> None:
         if done.returncode or not done.stdout.rstrip().endswith(KEPT):
             ended = f"its check ended with status {done.returncode} before it was done; {done.stderr[-2000:].strip()}"
             raise ConfigError(done.stdout.strip() or f"model: {entry.path or entry.module}: {ended}")
-
-
-def _initial_checkpoint(root: Path, text: str) -> str:
-    try:
-        return str(find_checkpoint(root, text)) if text else ""
-    except RunError as error:
-        raise RunError(f"init_from: {error}") from error
 
 
 def _check_recorded_data(folder: Path, config: TrainConfig) -> None:

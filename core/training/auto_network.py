@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from core.config import TrainConfig
+from core.config import ModelConfig, TrainConfig
 from core.formatting import format_count, format_size
 from core.inference.tile_grid import number_of_tiles
 from core.models import architecture, resolve, size_divisor
@@ -119,9 +119,13 @@ class FittedNetwork:
 
 
 def fit_network(
-    config: TrainConfig, work: Work, shapes: list[Size3], given: Mapping[str, Any] = MappingProxyType({})
+    config: TrainConfig,
+    work: Work,
+    shapes: list[Size3],
+    given: Mapping[str, Any] = MappingProxyType({}),
+    initial: ModelConfig | None = None,
 ) -> FittedNetwork:
-    """The widest network that the steps suffice for, and its sub-volume.
+    """The widest network that the steps suffice for, or that of the initial weights, and its sub-volume.
 
     Parameters
     ----------
@@ -130,8 +134,15 @@ def fit_network(
     shapes : list of tuple. Voxels of each subject at the voxel size of training.
     given : mapping. Values that are given, by field name. With those of the network in the place of what is chosen,
         sub-volume, speed and steps are those of the network that trains.
+    initial : ModelConfig or None. Network of the initial weights; not used where ``given`` names another one.
     """
+    values: dict[str, Any]
+    kept: dict[str, Any] = {}  # the network of the initial weights
+    if initial is not None and given.get("model", initial.model) == initial.model:
+        kept = dataclasses.asdict(initial)
+        config = config.with_values(kept)
     given = {name: value for name, value in given.items() if name in WIDTHS[0].values}
+    source = "as given" if "channels" in given else "those of the initial weights"
     other = architecture(config.model.model).name != "unet3d"
 
     def estimate(values: Mapping[str, Any], kflop_per_voxel: float) -> _Estimate:
@@ -144,20 +155,23 @@ def fit_network(
     def of_width(width: Width) -> _Estimate:
         return estimate(width.values, width.kflop_per_voxel)
 
-    if other:
-        values: dict[str, Any] = {"channels": (), "convolutions": (), "full_resolution": "level"}
+    if kept:
+        values, kflop = kept, WIDTHS[1].kflop_per_voxel
+        text = f"that of the initial weights, {config.model.model}; its speed is assumed"
+    elif other:
+        values = {"channels": (), "convolutions": (), "full_resolution": "level"}
         kflop = WIDTHS[1].kflop_per_voxel
         widths = f", of {_channels(given['channels'])} channels" if given.get("channels") else ", with its own widths"
-        text = f"{config.model.model}, as given{widths}; its speed is assumed"
+        text = f"the given {config.model.model}{widths}; its speed is assumed"
     else:
         width = next(w for w in reversed(WIDTHS) if of_width(w).steps >= w.least_steps)
         values, kflop, text = width.values, width.kflop_per_voxel, _network_text(width, of_width)
     model = config.with_values({**values, **given}).model
-    scaled = "channels" in given and not other
+    scaled = not other and ("channels" in given or bool(kept))
     channels = resolve(model).channels
     fitted = estimate({**values, **given}, _scaled_kflop_per_voxel(channels) if scaled else kflop)
     if scaled:
-        text = f"U-Net of {_channels(channels)} channels, as given: {_fitting(fitted)}"
+        text = f"U-Net of {_channels(channels)} channels, {source}: {_fitting(fitted)}"
     smaller = _shrunk(fitted, size_divisor(model))
     sub_volume = Choice(
         "Sub-volume", f"{format_size(fitted.size)} voxels, fitted to the typical subject", {"sub_volume": ()}

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from core.choices import DEVICE_WORDS
-from core.config import TrainConfig, field_specs
+from core.config import ModelConfig, TrainConfig, field_specs
 from core.formatting import format_count, format_duration, format_number
 from core.presets import preset
 from core.training.auto_network import (
@@ -102,7 +102,12 @@ class Recipe:
         return tuple(lines)
 
 
-def choose(config: TrainConfig, work: Work, given: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
+def choose(
+    config: TrainConfig,
+    work: Work,
+    given: Mapping[str, Any] = MappingProxyType({}),
+    initial: ModelConfig | None = None,
+) -> Recipe:
     """The choices for a run.
 
     Parameters
@@ -112,10 +117,11 @@ def choose(config: TrainConfig, work: Work, given: Mapping[str, Any] = MappingPr
     work : Work. Data and device.
     given : mapping. Values by field name that replace choices; those of the network decide what fits, and ``mirror``
         how long validation takes.
+    initial : ModelConfig or None. Network of the initial weights, which is chosen unless another one is given.
     """
     spacing_mm = target_spacing(config, work.spacings_mm)
     shapes = resampled_shapes(work.shapes, work.spacings_mm, spacing_mm)
-    chosen = fit_network(config, work, shapes, given)
+    chosen = fit_network(config, work, shapes, given, initial)
     steps, passes = chosen.steps, chosen.passes
     mirrored = _mirrored(config, chosen)
     mirror = given.get("mirror", mirrored.values["mirror"])

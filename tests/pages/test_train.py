@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import runs
+from core.checkpointing.checkpoint import save
 from core.config import field_specs
 from core.losses import unused_options
 from core.models import MODELS, unused_model_options
@@ -26,6 +27,7 @@ from tests.support.app_pages import (
     texts,
 )
 from tests.support.background_jobs import poll
+from tests.support.checkpoint_files import trained
 from tests.support.heads import write_heads
 from tests.support.kidneys import write_kidneys
 from ui.train.forecast import ESTIMATING
@@ -156,6 +158,26 @@ def test_estimates_of_auto_are_for_channels_that_were_changed_by_hand() -> None:
     run_page(next(b for b in app.button if b.label == f"back to {chosen}").click())
     assert "as given" not in reasons(app) and field(app, "channels").value == chosen
     assert reasons(app).partition(" steps")[0] == time
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
+def test_initial_weights_bring_their_network_with_auto(tmp_path: Path) -> None:
+    source = tmp_path / "source.safetensors"
+    save(source, trained())
+    app = open_page("train")
+    chosen = field(app, "channels").value
+    run_page(field(app, "init_from").set_value(str(source)))
+    for _ in range(2):  # the same however often the page runs
+        assert field(run_page(app), "channels").value == "2,4" and field(app, "norm").value == "batch"
+        assert "U-Net of 2-4 channels, those of the initial weights: about" in reasons(app)
+    assert app.code[0].value.endswith(f"--preset auto --init-from {source}")
+    run_page(field(app, "model").set_value("vnet"))
+    assert "The given vnet" in reasons(app) and "--model vnet" in app.code[0].value
+    run_page(next(b for b in app.button if ".model." in (b.key or "")).click())
+    assert "those of the initial weights" in reasons(app) and field(app, "channels").value == "2,4"
+    run_page(field(app, "init_from").set_value(""))
+    assert field(app, "channels").value == chosen and "initial weights" not in reasons(app)
 
 
 @pytest.mark.slow

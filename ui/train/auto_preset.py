@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+import dataclasses
 
 import streamlit as st
 
@@ -12,6 +12,7 @@ from core.datasets import DataOptions
 from core.errors import ConfigError, UserError
 from core.presets import AUTO, preset
 from core.runs.expected_place import expected_place
+from core.runs.initial_weights import initial_network
 from core.training.auto_network import Work
 from core.training.auto_preset import OTHERS_FOLLOW, Recipe, choose, work_of
 from ui.shared import formatting
@@ -39,9 +40,11 @@ def recipe(base: TrainConfig, summary: DatasetSummary, engine: str) -> Recipe | 
         given = {name: form.field_value(base, name) for name in left}
         config = base.with_values({name: value for name, value in given.items() if value is not None})
         work = _work(config, summary, engine)
+        initial = initial_network(runs_root(), config.run.init_from)
+        names = {*chosen, *(dataclasses.asdict(initial) if initial else ())}
         with contextlib.suppress(ConfigError):  # changed fields that do not go together, as the form shows
-            return choose(config, work, form.changed_values(chosen))
-        return choose(config, work)
+            return choose(config, work, form.changed_values(names), initial)
+        return choose(config, work, initial=initial)
     except (ConfigError, UserError):
         return None
 
@@ -51,7 +54,7 @@ def with_reasons(state: form.FormState, choices: Recipe | None) -> form.FormStat
     if choices is None or state.config is None:
         return state
     reasons = choices.reasons(state.config, state.changed)
-    return replace(state, config=state.config.with_values({"reasons": reasons}))
+    return dataclasses.replace(state, config=state.config.with_values({"reasons": reasons}))
 
 
 def command_base(base: TrainConfig, state: form.FormState) -> TrainConfig | None:

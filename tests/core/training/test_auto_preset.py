@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from core.config import TrainConfig, field_specs
+from core.config import ModelConfig, TrainConfig, field_specs
 from core.formatting import format_duration
+from core.models import resolve
 from core.presets import PRESETS, preset
 from core.training.auto_network import LEAST_STEPS, MAX_VALIDATION_SHARE, WIDTHS, Choice, Work, fit_network
 from core.training.auto_preset import AUGMENTATION, Recipe, choose
@@ -189,7 +190,7 @@ def test_validation_of_a_run_by_epochs_takes_its_share_and_is_part_of_its_time()
 def test_a_given_network_keeps_its_own_widths() -> None:
     values, reasons = chosen(HEADS, model="segresnet")
     assert values["model"] == "segresnet" and values["channels"] == () and values["full_resolution"] == "level"
-    assert reasons[1].startswith("Network: segresnet, as given")
+    assert reasons[1].startswith("Network: the given segresnet, with its own widths")
 
 
 def test_given_channels_are_those_that_the_estimate_is_for() -> None:
@@ -237,3 +238,25 @@ def test_every_choice_is_of_known_fields_and_leaves_what_is_the_users() -> None:
     assert recipe.values.keys() <= names
     left = {"path", "minutes", "epochs", "device", "devices", "seed", "threads", "init_from", "fold", "folds", "model"}
     assert not left & recipe.values.keys()
+
+
+@pytest.mark.parametrize("name", ["unet3d", "vnet"])
+def test_the_network_of_the_initial_weights_is_kept(name: str) -> None:
+    initial = resolve(ModelConfig(name, channels=(4, 8, 16), deep_supervision=True))
+    config = preset("auto").with_values({"minutes": 3.0})
+    final = choose(config, HIPPOCAMPI, initial=initial).apply(config)
+    assert final.model == initial
+    (network,) = (reason for reason in final.reasons if reason.startswith("Network: "))
+    assert "4-8-16 channels, those of the initial weights: about" in network if name == "unet3d" else name in network
+    assert final.reasons[0] == choose(config.with_values({"model": name}), HIPPOCAMPI, {"channels": (4, 8, 16)}).apply(
+        config
+    ).reasons[0], "the speed is that of this network"  # fmt: skip
+
+
+def test_another_network_than_that_of_the_initial_weights_can_be_given() -> None:
+    config = preset("auto").with_values({"minutes": 3.0, "model": "vnet"})
+    recipe = choose(config, HIPPOCAMPI, {"model": "vnet"}, resolve(ModelConfig("unet3d", channels=(4, 8))))
+    assert recipe.apply(config, ("model",)).reasons[1].startswith("Network: the given vnet")
+    same = choose(config, HIPPOCAMPI, {"channels": (8, 16)}, resolve(ModelConfig("unet3d", channels=(4, 8))))
+    given = config.with_values({"channels": (8, 16)})
+    assert same.apply(given, ("channels",)).reasons[1].startswith("Network: U-Net of 8-16 channels, as given: about")
