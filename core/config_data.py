@@ -264,7 +264,12 @@ class AugmentConfig(Checked):
         maximum=1,
     )
     rotation_deg: float = option(
-        15.0, "Largest rotation", "largest rotation about each axis", unit="degrees", minimum=0, maximum=180
+        15.0,
+        "Largest rotation",
+        "largest rotation about each axis; within the slices of a sub-volume more than three times as long as thick",
+        unit="degrees",
+        minimum=0,
+        maximum=180,
     )
     scaling: float = option(
         0.15, "Largest change of size", "largest relative change of size", unit="share", minimum=0, maximum=0.9

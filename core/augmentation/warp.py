@@ -19,6 +19,7 @@ from core.config import AugmentConfig
 from core.types import Size3, triple
 
 ELASTIC_SPACING = 10  # voxels between the control points of the elastic deformation
+ANISOTROPY = 3  # longest side over a shorter one, from which that side is left as it is
 MAX_CONTROL_STD = 2.5  # standard deviations at which displacements of control points are clipped
 LEFT_RIGHT_AXIS = 0  # i in RAS
 EXACT_VOXELS = 2**24  # up to which float32 represents every index of a voxel
@@ -56,7 +57,11 @@ class Warp:
 
 
 def draw_warp(config: AugmentConfig, size: Size3, batch: int, generator: torch.Generator) -> Warp | None:
-    """Draw rotation, scaling and elastic deformation of each sub-volume; ``None`` where no sub-volume has any."""
+    """Draw rotation, scaling and elastic deformation of each sub-volume; ``None`` where no sub-volume has any.
+
+    A sub-volume with a side shorter than a third of its longest one is transformed within its slices, as in nnU-Net
+    (Isensee et al. 2021): rotation in three dimensions would turn the slices of a thin volume out of the sub-volume.
+    """
     affine = torch.rand(batch, generator=generator) < config.affine
     elastic = torch.rand(batch, generator=generator) < config.elastic
     if not bool(affine.any() | elastic.any()):
@@ -64,12 +69,14 @@ def draw_warp(config: AugmentConfig, size: Size3, batch: int, generator: torch.G
     angles = (2 * torch.rand(batch, 3, generator=generator) - 1) * math.radians(config.rotation_deg)
     scales = 1 + (2 * torch.rand(batch, 3, generator=generator) - 1) * config.scaling
     applied = affine[:, None].float()
-    matrix = _rotation_matrices(angles * applied) @ torch.diag_embed(1 + (scales - 1) * applied)
+    thick = torch.tensor([ANISOTROPY * n >= max(size) for n in size])
+    rotates = thick[[1, 2, 0]] == thick[[2, 0, 1]]  # the two axes that a rotation about an axis turns
+    matrix = _rotation_matrices(angles * applied * rotates) @ torch.diag_embed(1 + (scales - 1) * applied * thick)
     control = None
     if bool(elastic.any()):
         points = [max(4, math.ceil(n / ELASTIC_SPACING) + 3) for n in size]
         control = torch.randn(batch, 3, *points, generator=generator).clamp_(-MAX_CONTROL_STD, MAX_CONTROL_STD)
-        control = control * config.elastic_voxels * elastic[:, None, None, None, None]
+        control = control * config.elastic_voxels * elastic[:, None, None, None, None] * thick[:, None, None, None]
     return Warp(matrix, control)
 
 
