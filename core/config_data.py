@@ -258,18 +258,13 @@ class AugmentConfig(Checked):
     affine: float = option(
         0.0,
         "Probability of rotation and scaling",
-        "probability of rotation and scaling",
+        "probability of rotation and scaling; within the slices of sub-volumes thinner than a third of their sides",
         unit="probability",
         minimum=0,
         maximum=1,
     )
     rotation_deg: float = option(
-        15.0,
-        "Largest rotation",
-        "largest rotation about each axis; within the slices of a sub-volume more than three times as long as thick",
-        unit="degrees",
-        minimum=0,
-        maximum=180,
+        15.0, "Largest rotation", "largest rotation about each axis", unit="degrees", minimum=0, maximum=180
     )
     scaling: float = option(
         0.15, "Largest change of size", "largest relative change of size", unit="share", minimum=0, maximum=0.9
@@ -277,7 +272,7 @@ class AugmentConfig(Checked):
     elastic: float = option(
         0.0,
         "Probability of an elastic deformation",
-        "probability of an elastic deformation",
+        "probability of an elastic deformation; within the slices of sub-volumes thinner than a third of their sides",
         unit="probability",
         minimum=0,
         maximum=1,

@@ -19,7 +19,7 @@ from core.config import AugmentConfig
 from core.types import Size3, triple
 
 ELASTIC_SPACING = 10  # voxels between the control points of the elastic deformation
-ANISOTROPY = 3  # longest side over a shorter one, from which that side is left as it is
+ANISOTROPY = 3  # largest ratio of two sides that are rotated into each other
 MAX_CONTROL_STD = 2.5  # standard deviations at which displacements of control points are clipped
 LEFT_RIGHT_AXIS = 0  # i in RAS
 EXACT_VOXELS = 2**24  # up to which float32 represents every index of a voxel
@@ -59,8 +59,9 @@ class Warp:
 def draw_warp(config: AugmentConfig, size: Size3, batch: int, generator: torch.Generator) -> Warp | None:
     """Draw rotation, scaling and elastic deformation of each sub-volume; ``None`` where no sub-volume has any.
 
-    A sub-volume with a side shorter than a third of its longest one is transformed within its slices, as in nnU-Net
+    A sub-volume with a side shorter than a third of both others is transformed within its slices, as in nnU-Net
     (Isensee et al. 2021): rotation in three dimensions would turn the slices of a thin volume out of the sub-volume.
+    Nor are sides rotated into each other of which one is longer than three times the other.
     """
     affine = torch.rand(batch, generator=generator) < config.affine
     elastic = torch.rand(batch, generator=generator) < config.elastic
@@ -69,8 +70,9 @@ def draw_warp(config: AugmentConfig, size: Size3, batch: int, generator: torch.G
     angles = (2 * torch.rand(batch, 3, generator=generator) - 1) * math.radians(config.rotation_deg)
     scales = 1 + (2 * torch.rand(batch, 3, generator=generator) - 1) * config.scaling
     applied = affine[:, None].float()
-    thick = torch.tensor([ANISOTROPY * n >= max(size) for n in size])
-    rotates = thick[[1, 2, 0]] == thick[[2, 0, 1]]  # the two axes that a rotation about an axis turns
+    others = [(size[axis - 1], size[axis - 2]) for axis in range(3)]  # which a rotation about the axis turns
+    rotates = torch.tensor([ANISOTROPY * min(sides) >= max(sides) for sides in others])
+    thick = torch.tensor([ANISOTROPY * n >= min(sides) for n, sides in zip(size, others, strict=True)])
     matrix = _rotation_matrices(angles * applied * rotates) @ torch.diag_embed(1 + (scales - 1) * applied * thick)
     control = None
     if bool(elastic.any()):

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 
 from core.checkpointing.metadata import (
-    ENSEMBLE_VERSION,
     LAST,
     METADATA_KEY,
     PREVIOUS,
@@ -31,6 +30,7 @@ from core.checkpointing.metadata import (
     CheckpointMetadata,
     open_safetensors,
     parse_metadata,
+    refuse_ensemble,
 )
 from core.errors import CheckpointError, UserError
 from core.files import atomic_replace, is_present, may_be_present, remove_temporaries
@@ -131,11 +131,7 @@ def load(path: Path, *, training_state: bool = False) -> Checkpoint:
     with open_safetensors(path, "pt") as file:
         header = file.metadata()
         metadata = parse_metadata(path, header)
-        if metadata.version == ENSEMBLE_VERSION:
-            raise CheckpointError(
-                f"{path}: expected one network, found an ensemble of several; it can predict, be evaluated and "
-                "reviewed; for anything else use the run of one of its members"
-            )
+        refuse_ensemble(path, metadata)
         check_digest(path, (header or {}).get(DIGEST))
         with code_errors(path, metadata), torch.device("meta"):
             network = build_network(metadata)

@@ -219,6 +219,21 @@ def read_metadata(path: Path) -> CheckpointMetadata:
         return parse_metadata(path, file.metadata())
 
 
+def refuse_ensemble(path: Path, metadata: CheckpointMetadata) -> None:
+    """Refuse a file of several networks where one is expected.
+
+    Raises
+    ------
+    CheckpointError
+        If the metadata of the file is that of an ensemble.
+    """
+    if metadata.version == ENSEMBLE_VERSION:
+        raise CheckpointError(
+            f"{path}: expected one network, found an ensemble of several; it can predict, be evaluated and "
+            "reviewed; for anything else use the run of one of its members"
+        )
+
+
 def open_safetensors(path: Path, framework: str) -> Any:
     """Open a safetensors file; its header is checked, no tensor is read.
 

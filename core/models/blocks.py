@@ -103,13 +103,13 @@ class SegmentationNetwork(nn.Module):
         """
         raise NotImplementedError
 
-    def input_layers(self) -> list[WeightedLayer]:
+    def layers_reading_image(self) -> list[WeightedLayer]:
         """The layers that read the image: the one that was registered first, where a network does not say more."""
         return weighted_layers(self)[:1]
 
-    def output_layers(self) -> list[WeightedLayer]:
+    def layers_giving_outputs(self) -> list[WeightedLayer]:
         """The layers that give an output: the logits and, in training mode, the extras."""
-        return weighted_layers(self.stages()[-1].module)[-1:]
+        return weighted_layers(self.stages()[-1].module)[-1:] or weighted_layers(self)[-1:]
 
     def pad(self, image: Tensor) -> tuple[Tensor, Crop]:
         """Pad the image to a size that the levels can halve; see :func:`pad_to_divisor`.

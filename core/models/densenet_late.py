@@ -58,5 +58,5 @@ class DenseNetLate(SegmentationNetwork):
             StageModule("logits", 0, self.classifier),
         ]
 
-    def input_layers(self) -> list[WeightedLayer]:
+    def layers_reading_image(self) -> list[WeightedLayer]:
         return [weighted_layers(path)[0] for path in self.paths]

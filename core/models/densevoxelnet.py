@@ -117,5 +117,5 @@ class DenseVoxelNet(SegmentationNetwork):
         decoder = [StageModule("decoder", deepest - 1 - n, module) for n, module in enumerate(self.decoder)]
         return [*encoder, *decoder, StageModule("logits", 0, self.classifier)]
 
-    def output_layers(self) -> list[WeightedLayer]:
-        return [*super().output_layers(), *weighted_layers(self.side_path)]
+    def layers_giving_outputs(self) -> list[WeightedLayer]:
+        return [*super().layers_giving_outputs(), *weighted_layers(self.side_path)]

@@ -127,7 +127,7 @@ class Med3D(SegmentationNetwork):
             StageModule("logits", 0, self.to_full_size),
         ]
 
-    def output_layers(self) -> list[WeightedLayer]:
+    def layers_giving_outputs(self) -> list[WeightedLayer]:
         return [self.classifier]
 
 

@@ -120,7 +120,7 @@ class SwinUNETR(MonaiNetwork):
         encoder = [n.encoder1, n.encoder2, n.encoder3, n.encoder4, n.swinViT.layers3[0], n.encoder10]
         return encoder_decoder_stages(encoder, [n.decoder5, n.decoder4, n.decoder3, n.decoder2, n.decoder1], n.out)
 
-    def input_layers(self) -> list[WeightedLayer]:
+    def layers_reading_image(self) -> list[WeightedLayer]:
         layer = self.network.encoder1.layer
         return [self.network.swinViT.patch_embed.proj, layer.conv1.conv, layer.conv3.conv]
 
@@ -163,6 +163,6 @@ class MedNeXt(MonaiNetwork):
         encoder = [*network.enc_stages, network.bottleneck]
         return encoder_decoder_stages(encoder, network.dec_stages, network.out_0)
 
-    def output_layers(self) -> list[WeightedLayer]:
+    def layers_giving_outputs(self) -> list[WeightedLayer]:
         inner = self.network.out_blocks if self.config.deep_supervision else []
-        return [*super().output_layers(), *(layer for block in inner for layer in weighted_layers(block))]
+        return [*super().layers_giving_outputs(), *(layer for block in inner for layer in weighted_layers(block))]

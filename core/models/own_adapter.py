@@ -110,7 +110,7 @@ class OwnNetwork(SegmentationNetwork):
         """The logits alone: what is inside is not known."""
         return [StageModule("logits", 0, self.network, reads_image=True)]
 
-    def output_layers(self) -> list[WeightedLayer]:
+    def layers_giving_outputs(self) -> list[WeightedLayer]:
         """The layer that was registered last: what is inside is not known."""
         return weighted_layers(self.network)[-1:]
 

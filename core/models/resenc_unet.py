@@ -101,8 +101,8 @@ class ResEncUNet(SegmentationNetwork):
     def stages(self) -> list[StageModule]:
         return encoder_decoder_stages(list(self.encoder), self.decoder, self.classifier)
 
-    def output_layers(self) -> list[WeightedLayer]:
-        return [*super().output_layers(), *weighted_layers(self.auxiliary)]
+    def layers_giving_outputs(self) -> list[WeightedLayer]:
+        return [*super().layers_giving_outputs(), *weighted_layers(self.auxiliary)]
 
 
 class ResidualBlock(nn.Module):

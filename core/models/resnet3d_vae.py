@@ -132,8 +132,8 @@ class ResNet3DVAE(SegmentationNetwork):
     def stages(self) -> list[StageModule]:
         return encoder_decoder_stages([self.entry, *self.encoder], self.decoder, self.classifier)
 
-    def output_layers(self) -> list[WeightedLayer]:
-        return [*super().output_layers(), *weighted_layers(self.auto_encoder.exit), self.auto_encoder.to_code]
+    def layers_giving_outputs(self) -> list[WeightedLayer]:
+        return [*super().layers_giving_outputs(), *weighted_layers(self.auto_encoder.exit), self.auto_encoder.to_code]
 
 
 class EntryLevel(nn.Module):

@@ -98,12 +98,12 @@ class UNet3D(SegmentationNetwork):
         from_image = [level for level, module in enumerate(encoder) if module.reads_image]
         return encoder_decoder_stages(encoder, self.decoder, self.classifier, from_image)
 
-    def input_layers(self) -> list[WeightedLayer]:
+    def layers_reading_image(self) -> list[WeightedLayer]:
         levels = (stage.module for stage in self.stages() if stage.reads_image)
         return [weighted_layers(level)[0] for level in levels]
 
-    def output_layers(self) -> list[WeightedLayer]:
-        return [*super().output_layers(), *weighted_layers(self.auxiliary)]
+    def layers_giving_outputs(self) -> list[WeightedLayer]:
+        return [*super().layers_giving_outputs(), *weighted_layers(self.auxiliary)]
 
 
 class EncoderLevel(nn.Sequential):

@@ -97,11 +97,11 @@ class VNet(SegmentationNetwork):
     def stages(self) -> list[StageModule]:
         return encoder_decoder_stages([self.first, *self.encoder], self.decoder, self.classifier)
 
-    def input_layers(self) -> list[WeightedLayer]:
+    def layers_reading_image(self) -> list[WeightedLayer]:
         return [*weighted_layers(self.entry), *weighted_layers(self.first)[:1]]
 
-    def output_layers(self) -> list[WeightedLayer]:
-        return [*super().output_layers(), *weighted_layers(self.auxiliary)]
+    def layers_giving_outputs(self) -> list[WeightedLayer]:
+        return [*super().layers_giving_outputs(), *weighted_layers(self.auxiliary)]
 
     @staticmethod
     def encoder_convolutions(level: int) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from core.checkpointing.metadata import is_torch_file, read_metadata
+from core.checkpointing.metadata import is_torch_file, read_metadata, refuse_ensemble
 from core.config import ModelConfig
-from core.errors import RunError
+from core.errors import ConfigError, RunError
+from core.models import architecture
 from core.runs.catalog import find_checkpoint
 
 
@@ -31,9 +33,26 @@ def initial_network(root: Path, text: str) -> ModelConfig | None:
     Raises
     ------
     UserError
-        As :func:`initial_checkpoint`, or if the checkpoint cannot be read.
+        As :func:`initial_checkpoint` and :func:`network_of`.
     """
     path = initial_checkpoint(root, text)
-    if not path or is_torch_file(Path(path)):
+    return network_of(Path(path)) if path else None
+
+
+def network_of(path: Path) -> ModelConfig | None:
+    """The network of a checkpoint to begin with, under its first name; ``None`` for a file of another program.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, holds an ensemble, or its network is one of the user's own that is not known.
+    """
+    if is_torch_file(path):
         return None
-    return read_metadata(Path(path)).train_config.model
+    metadata = read_metadata(path)
+    refuse_ensemble(path, metadata)
+    model = metadata.train_config.model
+    try:
+        return replace(model, model=architecture(model.model).name)
+    except ConfigError as error:
+        raise ConfigError(f"init_from: {path}: {error}") from error

@@ -24,7 +24,7 @@ from core.runs.hand_over import WORKER as WORKER
 from core.runs.hand_over import is_unconfirmed, submit_again, waits_without_job
 from core.runs.hand_over import start_queued as start_queued
 from core.runs.hand_over import submission_to as submission_to
-from core.runs.initial_weights import initial_checkpoint
+from core.runs.initial_weights import initial_checkpoint, network_of
 from core.runs.recorded_code import check_recorded_code
 from core.runs.run_actions import what_to_do
 from core.runs.store import folder as files
@@ -218,12 +218,15 @@ def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
     UserError
         If the network does not exist, is the user's own and breaks the contract of networks, or does not belong to the
         loss; if the data set cannot be opened, lacks a requested modality, class or subject, is not ready for training
-        by names and headers and training is not forced, or the initial checkpoint does not exist.
+        by names and headers and training is not forced, or the initial checkpoint does not exist or cannot be read.
     """
     check_network(config)
     check_loss(config.loss, config.model)
     check_indicator(config)
-    values = {"init_from": initial_checkpoint(root, config.run.init_from)}
+    initial = initial_checkpoint(root, config.run.init_from)
+    if initial:
+        network_of(Path(initial))
+    values = {"init_from": initial}
     if not config.data.path:
         raise ConfigError("DATA: expected the folder of a data set, or 'demo', got nothing")
     if config.data.path != DEMO:

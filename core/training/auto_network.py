@@ -134,13 +134,18 @@ def fit_network(
     shapes : list of tuple. Voxels of each subject at the voxel size of training.
     given : mapping. Values that are given, by field name. With those of the network in the place of what is chosen,
         sub-volume, speed and steps are those of the network that trains.
-    initial : ModelConfig or None. Network of the initial weights; not used where ``given`` names another one.
+    initial : ModelConfig or None. Network of the initial weights, its name no alias. Where ``given`` names another one
+        of its values is chosen its name alone.
     """
     values: dict[str, Any]
     kept: dict[str, Any] = {}  # the network of the initial weights
-    if initial is not None and given.get("model", initial.model) == initial.model:
-        kept = dataclasses.asdict(initial)
-        config = config.with_values(kept)
+    if initial is not None:
+        name = given.get("model", initial.model)
+        if architecture(name).name == initial.model:
+            kept = dataclasses.asdict(initial)
+            if len(given.get("channels", initial.channels)) != len(initial.channels):
+                kept["convolutions"] = ()  # one number per level
+        config = config.with_values({**kept, "model": name})
     given = {name: value for name, value in given.items() if name in WIDTHS[0].values}
     source = "as given" if "channels" in given else "those of the initial weights"
     other = architecture(config.model.model).name != "unet3d"
@@ -155,14 +160,15 @@ def fit_network(
     def of_width(width: Width) -> _Estimate:
         return estimate(width.values, width.kflop_per_voxel)
 
-    if kept:
-        values, kflop = kept, WIDTHS[1].kflop_per_voxel
-        text = f"that of the initial weights, {config.model.model}; its speed is assumed"
-    elif other:
-        values = {"channels": (), "convolutions": (), "full_resolution": "level"}
+    if kept or other:
+        values = kept or {"channels": (), "convolutions": (), "full_resolution": "level"}
         kflop = WIDTHS[1].kflop_per_voxel
-        widths = f", of {_channels(given['channels'])} channels" if given.get("channels") else ", with its own widths"
-        text = f"the given {config.model.model}{widths}; its speed is assumed"
+        widths = f"of {_channels(given['channels'])} channels" if given.get("channels") else "with its own widths"
+        text = f"the given {config.model.model}, {widths}"
+        if kept:
+            text = f"that of the initial weights, {config.model.model}"
+            text += f", {widths} as given" if "channels" in given else ""
+        text += "; its speed is assumed"
     else:
         width = next(w for w in reversed(WIDTHS) if of_width(w).steps >= w.least_steps)
         values, kflop, text = width.values, width.kflop_per_voxel, _network_text(width, of_width)
@@ -182,7 +188,10 @@ def fit_network(
             f"{format_count(round_number(smaller.steps), 'step')} instead of {round_number(fitted.steps):,}"
         )
         sub_volume = Choice("Sub-volume", text_of_size, {"sub_volume": smaller.size})
-    network = Choice("Network", text, values, ("channels",) if "channels" in given else ())
+    if initial is not None:
+        values = {**values, "model": initial.model}
+    stated = [name for name in ("model", "channels") if name == "model" or name in given]
+    network = Choice("Network", text, values, tuple(stated))
     training_s = smaller.steps * smaller.step_s
     seconds = training_s, smaller.validation_s, smaller.volume_s
     return FittedNetwork(network, sub_volume, smaller.steps, smaller.passes, *seconds)

@@ -1,11 +1,12 @@
-"""Muon optimizer for the weights of hidden convolutions and linear layers, with AdamW for all other parameters.
+"""Muon optimizer for the weights of hidden convolutions, linear layers and attention, with AdamW for the rest.
 
 A kernel (out, in, i, j, k) is treated as a matrix (out, in * i * j * k). Its momentum, with the singular value
 decomposition U S V', is replaced by U V': all directions of the update have the same length, so rare ones are learnt
 as fast as common ones. U V' is approximated by the quintic Newton-Schulz iteration, which needs only matrix products
 (K. Jordan et al.: Muon, an optimizer for hidden layers in neural networks, 2024, kellerjordan.github.io/posts/muon).
 Layers that read the image or give an output (logits, those of deep supervision, a reconstruction), biases,
-normalisation scales and tables of position biases are updated by AdamW.
+normalisation scales, embeddings and parameters that belong to no such layer, as tables of position biases, are updated
+by AdamW.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The trainable parameters: weights of hidden convolutions and linear layers, and the rest.
+    """The trainable parameters: weights of hidden convolutions, linear layers and attention, and the rest.
 
     Parameters
     ----------
@@ -128,13 +129,16 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     """
     layers = weighted_layers(model)
     if isinstance(model, SegmentationNetwork):
-        outer = [*model.input_layers(), *model.output_layers()]
+        outer = [*model.layers_reading_image(), *model.layers_giving_outputs()]
     else:
         outer = [*layers[:1], *layers[-1:]]
-    outer_ids = {id(layer) for layer in outer}
-    hidden = {id(layer.weight) for layer in layers if id(layer) not in outer_ids}
+    weights = {id(layer.weight) for layer in layers} - {id(layer.weight) for layer in outer}
+    for module in model.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            projections = module.in_proj_weight, module.q_proj_weight, module.k_proj_weight, module.v_proj_weight
+            weights |= {id(weight) for weight in projections if weight is not None}
     trainable = [p for p in model.parameters() if p.requires_grad]
-    return [p for p in trainable if id(p) in hidden], [p for p in trainable if id(p) not in hidden]
+    return [p for p in trainable if id(p) in weights], [p for p in trainable if id(p) not in weights]
 
 
 def orthogonalise(matrices: Sequence[Tensor]) -> list[Tensor]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
 from core import runs
-from core.checkpointing.checkpoint import save
 from core.config import field_specs
 from core.losses import unused_options
 from core.models import MODELS, unused_model_options
@@ -27,7 +27,7 @@ from tests.support.app_pages import (
     texts,
 )
 from tests.support.background_jobs import poll
-from tests.support.checkpoint_files import trained
+from tests.support.checkpoint_files import write_checkpoint
 from tests.support.heads import write_heads
 from tests.support.kidneys import write_kidneys
 from ui.train.forecast import ESTIMATING
@@ -163,21 +163,65 @@ def test_estimates_of_auto_are_for_channels_that_were_changed_by_hand() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("known_cost")
 def test_initial_weights_bring_their_network_with_auto(tmp_path: Path) -> None:
-    source = tmp_path / "source.safetensors"
-    save(source, trained())
+    source = write_checkpoint(tmp_path / "source.safetensors", model="UNET3D")  # an alias
     app = open_page("train")
     chosen = field(app, "channels").value
-    run_page(field(app, "init_from").set_value(str(source)))
-    for _ in range(2):  # the same however often the page runs
+    run_page(field(app, "init_from").set_value(source))
+    for _ in range(3):  # the same however often the page runs
         assert field(run_page(app), "channels").value == "2,4" and field(app, "norm").value == "batch"
         assert "U-Net of 2-4 channels, those of the initial weights: about" in reasons(app)
     assert app.code[0].value.endswith(f"--preset auto --init-from {source}")
-    run_page(field(app, "model").set_value("vnet"))
-    assert "The given vnet" in reasons(app) and "--model vnet" in app.code[0].value
-    run_page(next(b for b in app.button if ".model." in (b.key or "")).click())
-    assert "those of the initial weights" in reasons(app) and field(app, "channels").value == "2,4"
+    run_page(field(app, "norm").set_value("instance"))
+    again = open_page("train", **dict(app.query_params))
+    assert field(again, "norm").value == "instance" and again.code[0].value == app.code[0].value
     run_page(field(app, "init_from").set_value(""))
     assert field(app, "channels").value == chosen and "initial weights" not in reasons(app)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
+@pytest.mark.parametrize("name", ["unet3d", "med3d"])
+def test_another_network_than_that_of_the_initial_weights_stays_chosen(
+    name: str, tmp_path: Path, checkpoints: Path
+) -> None:
+    source = write_checkpoint(tmp_path / "source.safetensors", model="vnet", channels=(4, 8, 16))
+    app = open_page("train")
+    run_page(field(app, "init_from").set_value(source))
+    assert field(app, "model").value == "vnet" and "That of the initial weights, vnet" in reasons(app)
+    run_page(field(app, "model").set_value(name))
+    for _ in range(3):
+        run_page(app)
+        assert field(app, "model").value == name and "given instead" not in reasons(app).partition("Sub-volume")[0]
+        assert ("U-Net of" if name == "unet3d" else "The given med3d") in reasons(app)
+    assert f"--model {name} --init-from {source}" in app.code[0].value
+    run_page(next(b for b in app.button if ".model." in (b.key or "")).click())
+    assert field(app, "model").value == "vnet" and field(app, "channels").value == "4,8,16"
+    run_page(field(app, "model").set_value(name))
+    click(app, "Start training")
+    (run,) = runs.list_runs(checkpoints)
+    assert run.config.model.model == name
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
+@pytest.mark.parametrize("preset_name", ["auto", "fast"])
+def test_initial_weights_that_cannot_be_used_are_named_at_their_field(tmp_path: Path, preset_name: str) -> None:
+    damaged, foreign = tmp_path / "damaged.safetensors", tmp_path / "other.pth"
+    damaged.write_bytes(b"nothing of the kind")
+    torch.save({"kernel": torch.zeros(1)}, foreign)
+    own = write_checkpoint(tmp_path / "own.safetensors", model="Lost", channels=())
+    app = open_page("train", preset=preset_name)
+    before = reasons(app)
+    for value, message in (
+        ("nobody", "Expected a checkpoint file or a run, found no file 'nobody'"),
+        (str(damaged), f"{damaged.name}"),
+        (own, "got 'Lost'"),
+    ):
+        run_page(field(app, "init_from").set_value(value))
+        assert "Initial weights" in app.warning[0].value and message in texts(app)
+        assert button(app, "Start training").disabled and reasons(app) == ""
+    run_page(field(app, "init_from").set_value(str(foreign)))
+    assert reasons(app) == before and not button(app, "Start training").disabled
 
 
 @pytest.mark.slow

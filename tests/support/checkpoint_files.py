@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.checkpointing.checkpoint import Checkpoint, build_network
+from core.checkpointing.checkpoint import Checkpoint, build_network, save
 from core.checkpointing.metadata import METADATA_KEY, CheckpointMetadata
 from core.config import TrainConfig
 from core.labels import LabelSpace
@@ -50,6 +51,12 @@ def trained(seed: int = 0) -> Checkpoint:
     optimizer.step()
     average = {k: v + 1 for k, v in network.state_dict().items()}
     return Checkpoint(metadata, dict(network.state_dict()), average, optimizer_tensors(optimizer, network))
+
+
+def write_checkpoint(path: Path, **values: Any) -> str:
+    """A checkpoint whose configuration has these values, of whatever network; returns the path as text."""
+    save(path, replace(trained(), metadata=checkpoint_metadata(**values)))
+    return str(path)
 
 
 def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -10,6 +10,7 @@ import streamlit as st
 
 from core import runs
 from core.checkpointing.metadata import CheckpointMetadata, read_metadata
+from core.config import ModelConfig
 from core.datasets import DataOptions, Dataset, fingerprint, open_dataset
 from core.datasets.findings import Finding
 from core.datasets.fitness import judge_files
@@ -23,6 +24,7 @@ from core.paths import DEMO, DEMO_MODEL, data_root, demo_folder, demo_model_path
 from core.runs import group_scores
 from core.runs.group_scores import CrossValidation
 from core.runs.group_summary import GroupSummary
+from core.runs.initial_weights import initial_checkpoint, network_of
 from core.runs.models import ensemble_key, list_ensembles
 from core.runs.other_roots import OtherRuns, list_other_runs
 from core.runs.store.folder import PREDICTIONS
@@ -117,6 +119,17 @@ def checkpoint_metadata(path: Path) -> CheckpointMetadata:
 @st.cache_data(max_entries=100, show_spinner=False)
 def _checkpoint_metadata(path: str, stamp: FileStamp) -> CheckpointMetadata:
     return read_metadata(Path(path))
+
+
+def initial_network(text: str) -> ModelConfig | None:
+    """The network that initial weights belong to; as :func:`core.runs.initial_weights.initial_network`."""
+    path = initial_checkpoint(runs_root(), text)
+    return _network_of(path, file_stamp(Path(path))) if path else None
+
+
+@st.cache_data(ttl=60, max_entries=100, show_spinner=False)  # a user's own network may become known
+def _network_of(path: str, stamp: FileStamp) -> ModelConfig | None:
+    return network_of(Path(path))
 
 
 def expected_voxel_size(path: Path) -> ExpectedVoxelSize:

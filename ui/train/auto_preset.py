@@ -7,15 +7,14 @@ import dataclasses
 
 import streamlit as st
 
-from core.config import TrainConfig
+from core.config import ModelConfig, TrainConfig
 from core.datasets import DataOptions
 from core.errors import ConfigError, UserError
 from core.presets import AUTO, preset
 from core.runs.expected_place import expected_place
-from core.runs.initial_weights import initial_network
 from core.training.auto_network import Work
 from core.training.auto_preset import OTHERS_FOLLOW, Recipe, choose, work_of
-from ui.shared import formatting
+from ui.shared import cache, formatting
 from ui.shared.cache import DatasetSummary
 from ui.shared.legend import facts_list
 from ui.shared.paths import runs_root
@@ -40,7 +39,7 @@ def recipe(base: TrainConfig, summary: DatasetSummary, engine: str) -> Recipe | 
         given = {name: form.field_value(base, name) for name in left}
         config = base.with_values({name: value for name, value in given.items() if value is not None})
         work = _work(config, summary, engine)
-        initial = initial_network(runs_root(), config.run.init_from)
+        initial = _initial_network(config)
         names = {*chosen, *(dataclasses.asdict(initial) if initial else ())}
         with contextlib.suppress(ConfigError):  # changed fields that do not go together, as the form shows
             return choose(config, work, form.changed_values(names), initial)
@@ -78,3 +77,11 @@ def render_reasons(config: TrainConfig) -> None:
 def _work(config: TrainConfig, summary: DatasetSummary, engine: str) -> Work:
     place = expected_place(runs_root(), engine, config.run.device)
     return work_of(config, summary.labelled, summary.shapes, summary.spacings_mm, place)
+
+
+def _initial_network(config: TrainConfig) -> ModelConfig | None:
+    """That of the initial weights; ``None`` too where they cannot be used, which the form shows."""
+    try:
+        return cache.initial_network(config.run.init_from)
+    except UserError:
+        return None

@@ -11,12 +11,12 @@ import streamlit as st
 
 from core.config import TrainConfig, field_specs, section_titles
 from core.datasets import DataOptions
-from core.errors import ConfigError
+from core.errors import ConfigError, UserError
 from core.fields import FieldSpec
 from core.losses import LOSSES, check_loss, unused_options
 from core.models import architecture, architectures, check_indicator, unused_model_options
 from core.presets import AUTO
-from ui.shared import formatting
+from ui.shared import cache, formatting
 
 COLUMN_WIDTH = 200  # px
 AUTOMATIC = "from the data"
@@ -77,6 +77,11 @@ def read(base: TrainConfig, fixed: Mapping[str, Any]) -> FormState:
             name = str(error).partition(":")[0]
             name = name if name in preset_values else ""
             errors[name] = _message(name, error)
+    if config is not None:
+        try:
+            cache.initial_network(config.run.init_from)
+        except UserError as error:
+            config, errors["init_from"] = None, _message("init_from", error)
     return FormState(config, errors, frozenset(changed))
 
 
@@ -271,6 +276,6 @@ def _parse(spec: FieldSpec, raw: Any) -> Any:
     return spec.coerce(tuple(raw) if isinstance(raw, list) else raw)
 
 
-def _message(name: str, error: ConfigError) -> str:
+def _message(name: str, error: UserError) -> str:
     """The message of an error without the field's name, which is the label beside it."""
     return formatting.sentence(str(error).removeprefix(f"{name}: "))

@@ -49,8 +49,10 @@ def load(base: TrainConfig) -> None:
         values, unknown = decode(text)
         st.session_state[_PENDING] = (values, unknown)
         form.reset_all(base)
-        if "minutes" in values:  # on which the other values of the preset auto depend
-            form.set_value(base, "minutes", values["minutes"])
+        first = [name for name in ("minutes", "init_from") if name in values]
+        for name in first:  # on which the other values of the preset auto depend
+            form.set_value(base, name, values[name])
+        if first:
             st.rerun()
     if _PENDING not in st.session_state:
         return

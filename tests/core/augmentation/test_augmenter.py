@@ -200,26 +200,28 @@ def test_drawn_scales_stay_within_the_limit() -> None:
     assert 1.28 < scales.max() <= 1.3
 
 
-@pytest.mark.parametrize(("size", "thin"), [((32, 32, 8), [2]), ((8, 30, 30), [0]), ((32, 8, 8), [1, 2])])
-def test_thin_sub_volumes_are_transformed_within_their_slices(size: Size3, thin: list[int]) -> None:
-    options = config(affine=1.0, rotation_deg=90.0, scaling=0.3, elastic=1.0)
-    warp = draw_warp(options, size, 20, generator())
-    assert warp is not None and warp.control is not None
-    thick = [axis for axis in range(3) if axis not in thin]
-    for matrix in warp.matrix:
-        assert not matrix[thin][:, thick].any() and not matrix[thick][:, thin].any()
-        scales = matrix.norm(dim=0)
-        torch.testing.assert_close(scales[thin], torch.ones(len(thin)))
-        assert ((scales[thick] - 1).abs() > 1e-4).all()
-    turning = thick if len(thick) == 2 else thin
-    assert (warp.matrix[:, turning[0], turning[1]].abs() > 1e-4).all()
-    assert not warp.control[:, thin].any() and warp.control[:, thick].any()
-
-
-def test_sides_up_to_three_times_as_long_are_transformed_in_three_dimensions() -> None:
-    warp = draw_warp(config(affine=1.0, rotation_deg=20.0, scaling=0.1, elastic=1.0), (24, 24, 8), 20, generator())
-    assert warp is not None and warp.control is not None
-    assert (warp.matrix.abs() > 1e-6).all(dim=(1, 2)).any() and warp.control[:, 2].any()
+@pytest.mark.parametrize(
+    ("size", "thin", "turns"),
+    [
+        ((32, 32, 8), [2], [2]),
+        ((8, 30, 30), [0], [0]),
+        ((128, 40, 8), [2], []),  # nor in the plane of the slices: 128 is more than three times 40
+        ((32, 8, 8), [], [0]),  # long, but without slices
+        ((24, 24, 8), [], [0, 1, 2]),
+    ],
+)
+def test_thin_sub_volumes_are_transformed_within_their_slices(size: Size3, thin: list[int], turns: list[int]) -> None:
+    """``turns``: axes about which is rotated."""
+    rotated = draw_warp(config(affine=1.0, rotation_deg=45.0, scaling=0.0), size, 20, generator())
+    scaled = draw_warp(config(affine=1.0, rotation_deg=0.0, scaling=0.3, elastic=1.0), size, 20, generator())
+    assert rotated is not None and scaled is not None and scaled.control is not None
+    for axis in range(3):
+        one, other = (axis + 1) % 3, (axis + 2) % 3
+        moved = rotated.matrix[:, one, other].abs() > 1e-6
+        assert moved.all() if axis in turns else not moved.any()
+        changed = (scaled.matrix[:, axis, axis] - 1).abs() > 1e-6
+        assert not changed.any() if axis in thin else changed.all()
+        assert bool(scaled.control[:, axis].any()) == (axis not in thin)
 
 
 def test_a_volume_of_one_slice_stays_in_the_sub_volume() -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from core.checkpointing.checkpoint import save
 from core.cli import submit
 from core.cli.auto_preset import chosen_lines
 from core.cli.options import add_config_flags, config_from
 from core.config import TrainConfig
 from core.datasets import DataOptions
 from core.errors import DatasetError, RunError
-from tests.support.checkpoint_files import trained
+from tests.support.checkpoint_files import trained, write_checkpoint
 from tests.support.heads import write_heads
 
 
@@ -47,14 +46,15 @@ def test_given_channels_are_those_of_the_estimate(tmp_path: Path) -> None:
 
 
 def test_initial_weights_bring_their_network_and_have_to_exist(tmp_path: Path) -> None:
-    source = tmp_path / "source.safetensors"
-    save(source, trained())
+    source = write_checkpoint(tmp_path / "source.safetensors")
     words = (str(write_heads(tmp_path / "heads", 10)), "--preset", "auto", "--device", "cpu", "--init-from")
-    config = parsed(tmp_path, *words, str(source))
-    assert config.model == trained().metadata.train_config.model and config.run.init_from == str(source)
+    config = parsed(tmp_path, *words, source)
+    assert config.model == trained().metadata.train_config.model and config.run.init_from == source
     assert config.reasons[1].startswith("Network: U-Net of 2-4 channels, those of the initial weights: about")
-    other = parsed(tmp_path, *words, str(source), "--model", "vnet")
+    other = parsed(tmp_path, *words, source, "--model", "vnet")
     assert other.model.model == "vnet" and other.reasons[1].startswith("Network: the given vnet")
+    alias = parsed(tmp_path, *words, source, "--model", "UNET3D")
+    assert alias.model.channels == (2, 4), "another name of the same network"
     with pytest.raises(RunError, match="init_from: expected a checkpoint file or a run, found no file 'nobody'"):
         parsed(tmp_path, *words, "nobody")
 

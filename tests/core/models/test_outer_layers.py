@@ -74,8 +74,8 @@ def test_outer_layers_are_those_of_the_graph(config: ModelConfig, in_channels: i
     for layer in weighted_layers(network):
         layer.register_forward_pre_hook(record)
     outputs = list(tensors_of(network(torch.zeros(1, in_channels, 16, 16, 16))))
-    assert names(network, network.input_layers()) == names(network, reads_image)
-    found = {id(layer.weight) for layer in network.output_layers()}
+    assert names(network, network.layers_reading_image()) == names(network, reads_image)
+    found = {id(layer.weight) for layer in network.layers_giving_outputs()}
     assert weight_names(network, found) == weight_names(network, weights_next_to(outputs))
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.checkpointing.checkpoint import save
-from core.errors import CheckpointError, RunError
+from core.checkpointing.ensemble import save_ensemble
+from core.errors import CheckpointError, ConfigError, RunError
 from core.runs.initial_weights import initial_checkpoint, initial_network
-from tests.support.checkpoint_files import trained
+from tests.support.checkpoint_files import trained, write_checkpoint
+from tests.support.ensemble_members import two_members
 
 
 def test_the_network_is_that_of_the_checkpoint(tmp_path: Path) -> None:
-    source = tmp_path / "source.safetensors"
-    save(source, trained())
-    assert initial_checkpoint(tmp_path, str(source)) == str(source)
-    assert initial_network(tmp_path, str(source)) == trained().metadata.train_config.model
+    source = write_checkpoint(tmp_path / "source.safetensors", model="UNET3D")
+    assert initial_checkpoint(tmp_path, source) == source
+    assert initial_network(tmp_path, source) == trained().metadata.train_config.model, "with the name that is no alias"
 
 
 def test_none_without_initial_weights_and_for_those_of_another_program(tmp_path: Path) -> None:
@@ -34,3 +34,13 @@ def test_errors_name_the_field(tmp_path: Path) -> None:
     damaged.write_bytes(b"nothing of the kind")
     with pytest.raises(CheckpointError, match=r"damaged\.safetensors"):
         initial_network(tmp_path, str(damaged))
+    lost = write_checkpoint(tmp_path / "lost.safetensors", model="Lost", channels=())
+    with pytest.raises(ConfigError, match=r"init_from: .*lost\.safetensors: model: expected one of .* got 'Lost'"):
+        initial_network(tmp_path, lost)
+
+
+def test_an_ensemble_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "both.safetensors"
+    save_ensemble(path, two_members(tmp_path))
+    with pytest.raises(CheckpointError, match=r"expected one network, found an ensemble"):
+        initial_network(tmp_path, str(path))

@@ -256,7 +256,22 @@ def test_the_network_of_the_initial_weights_is_kept(name: str) -> None:
 def test_another_network_than_that_of_the_initial_weights_can_be_given() -> None:
     config = preset("auto").with_values({"minutes": 3.0, "model": "vnet"})
     recipe = choose(config, HIPPOCAMPI, {"model": "vnet"}, resolve(ModelConfig("unet3d", channels=(4, 8))))
-    assert recipe.apply(config, ("model",)).reasons[1].startswith("Network: the given vnet")
-    same = choose(config, HIPPOCAMPI, {"channels": (8, 16)}, resolve(ModelConfig("unet3d", channels=(4, 8))))
-    given = config.with_values({"channels": (8, 16)})
-    assert same.apply(given, ("channels",)).reasons[1].startswith("Network: U-Net of 8-16 channels, as given: about")
+    final = recipe.apply(config, ("model",))
+    assert final.model.model == "vnet" and not final.model.channels
+    assert final.reasons[1] == "Network: the given vnet, with its own widths; its speed is assumed"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("unet3d", "U-Net of 8-16 channels, as given: about "),
+        ("vnet", "that of the initial weights, vnet, of 8-16 channels as given; its speed is assumed"),
+    ],
+)
+def test_channels_can_be_given_beside_initial_weights(name: str, reason: str) -> None:
+    initial = resolve(ModelConfig(name, channels=(4, 8, 16)))
+    if name == "unet3d":
+        initial = replace(initial, convolutions=(1, 2, 3))
+    config = preset("auto").with_values({"minutes": 3.0, "channels": (8, 16)})
+    final = choose(config, HIPPOCAMPI, {"channels": (8, 16)}, initial).apply(config, ("channels",))
+    assert final.model.channels == (8, 16) and final.reasons[1].startswith(f"Network: {reason}")

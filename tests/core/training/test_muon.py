@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from core.config import ModelConfig
+from core.models import resolve
+from core.models.blocks import SegmentationNetwork, StageModule
 from core.models.build import build_model
 from core.training.muon import ADAMW_LR_SCALE, Muon, orthogonalise, split_parameters
 
@@ -65,10 +67,31 @@ def test_every_classifier_is_left_to_adamw(name: str) -> None:
 
 
 def test_matrices_that_are_no_weights_of_layers_are_left_to_adamw() -> None:
-    model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.Linear(4, 4), nn.Conv3d(4, 2, 1))
-    model.register_parameter("position", nn.Parameter(torch.zeros(5, 4)))
-    kernels, rest = split_parameters(model)
-    assert [id(p) for p in kernels] == [id(model[1].weight)] and len(rest) == 6
+    model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.Linear(4, 4), nn.MultiheadAttention(4, 2), nn.Conv3d(4, 2, 1))
+    model.append(nn.Embedding(5, 4)).register_parameter("position", nn.Parameter(torch.zeros(5, 4)))
+    kernels, _ = split_parameters(model)
+    names = {id(p): n for n, p in model.named_parameters()}
+    assert [names[id(p)] for p in kernels] == ["1.weight", "2.in_proj_weight", "2.out_proj.weight"]
+
+
+def test_a_weight_that_a_hidden_layer_shares_with_the_classifier_is_left_to_adamw() -> None:
+    model = nn.Sequential(nn.Conv3d(1, 2, 3), nn.Conv3d(2, 2, 1), nn.Conv3d(2, 2, 1))
+    model.get_submodule("1").weight = model.get_submodule("2").weight
+    assert split_parameters(model)[0] == []
+
+
+def test_classifier_of_an_own_network_whose_last_stage_has_no_weights_is_left_to_adamw() -> None:
+    class Own(SegmentationNetwork):
+        def __init__(self) -> None:
+            super().__init__(resolve(ModelConfig()), 1, 2)
+            self.first, self.hidden, self.classifier = nn.Conv3d(1, 4, 3), nn.Conv3d(4, 4, 3), nn.Conv3d(4, 2, 1)
+            self.up = nn.Upsample(scale_factor=2)
+
+        def stages(self) -> list[StageModule]:
+            return [StageModule("encoder", 0, self.first, True), StageModule("logits", 0, self.up)]
+
+    own = Own()
+    assert [id(p) for p in split_parameters(own)[0]] == [id(own.hidden.weight)]
 
 
 def test_state_of_the_other_group_in_a_checkpoint_is_left_out() -> None:

@@ -15,7 +15,7 @@ import pytest
 from core import runs
 from core.compute.priority import JOB_NICENESS, MAX_NICENESS, TRAINER_NICENESS
 from core.config import TrainConfig
-from core.errors import ConfigError, DatasetError, RunError
+from core.errors import CheckpointError, ConfigError, DatasetError, RunError
 from core.processes import module_command, module_environment
 from core.runs.engines.local import supervisor_file
 from core.runs.launch import create_run
@@ -23,6 +23,7 @@ from core.runs.notify import WEBHOOK
 from core.runs.store import folder as files
 from core.runs.store import metrics_file
 from core.runs.store.state import read_state, write_state
+from tests.support.checkpoint_files import write_checkpoint
 from tests.support.watching import (
     TIMEOUT_S,
     TOY,
@@ -274,5 +275,8 @@ def test_init_from_a_run_resolves_to_its_best_checkpoint(root: Path, toy: Callab
     (source / files.LAST).write_text("1")
     (source / files.BEST).write_text("1")
     runs.request_stop(root, source.name)
+    with pytest.raises(CheckpointError, match=r"best\.safetensors is not a checkpoint"):
+        runs.submit(root, config.with_values({"init_from": "source"}), worker=TOY)
+    write_checkpoint(source / files.BEST)
     run_id = runs.submit(root, config.with_values({"init_from": "source"}), worker=TOY)
     assert runs.get_run(root, run_id).config.run.init_from == str(source / files.BEST)
