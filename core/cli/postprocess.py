@@ -9,16 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from core.checkpointing.ensemble_metadata import read_members
 from core.checkpointing.file_header import store_postprocessing
 from core.checkpointing.metadata import POSTPROCESSING, CheckpointMetadata, read_metadata
 from core.cli.arguments import add_device, add_json, add_layout, add_progress
+from core.cli.kept_predictions import warn_of_training
 from core.cli.options import model_data_options
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.datasets import open_dataset
 from core.errors import CheckpointError, ConfigError, RunError
 from core.evaluation.held_out import held_out_cases
 from core.evaluation.postprocessing_choice import Choice, choose_postprocessing
-from core.formatting import format_list
+from core.formatting import format_count, format_list
 from core.imaging.postprocessing import ClassRule, Postprocessing
 from core.inference.ensemble_predictor import open_predictor
 from core.inference.predictor import InferenceOverrides
@@ -155,6 +157,10 @@ def _choose(args: argparse.Namespace, models: Sequence[Path], metadata: Checkpoi
         raise CheckpointError("--data: expected the folder of the data set, which the model does not state; give it")
     path = dataset_folder(folder)
     dataset = open_dataset(path, args.layout, model_data_options(args, predictor.metadata, path))
+    for model in models:
+        for member in read_members(model):
+            held_out = [id for id in member.metadata.split.get("val", ()) if id in dataset.labelled_ids]
+            warn_of_training(member.name, member.metadata.seen_in_training(path, held_out))
     with show_progress("subjects", args.progress, PARTS_PER_STEP) as progress:
         tested = metadata.split.get("test", ()) if metadata.is_training_data(path) else ()
         cases = held_out_cases(predictor, dataset, progress, tested)
@@ -171,10 +177,9 @@ def _report(args: argparse.Namespace, path: Path, metadata: CheckpointMetadata, 
         for name, decided in choice.classes.items():
             print(f"{name}: {decided.text}")
         few = "; these are few" if choice.subjects < FEW_SUBJECTS else ""
-        print(f"by {choice.subjects} held-out subjects{few}, whole volumes", file=sys.stderr)
+        print(f"by {format_count(choice.subjects, 'held-out subject')}{few}, whole volumes", file=sys.stderr)
     elif decision.get("by") == "auto":
         for name, dice in decision["dice"].items():
-            print(
-                f"{name}: Dice {dice['before']:.4f} to {dice['after']:.4f} by {decision['subjects']} held-out subjects"
-            )
+            by = format_count(decision["subjects"], "held-out subject")
+            print(f"{name}: Dice {dice['before']:.4f} to {dice['after']:.4f} by {by}")
     print(f"{path}: postprocessing: {metadata.postprocessing.text}")

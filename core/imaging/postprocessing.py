@@ -22,6 +22,7 @@ from core.errors import ConfigError
 from core.formatting import format_list
 
 MAX_VOLUME_ML = 1e6
+VOLUME_TOLERANCE = 1e-6  # relative: of voxel sizes in float32, and of rounding
 Box = tuple[slice, ...]
 
 
@@ -60,7 +61,7 @@ class ClassRule:
 
     def keeps(self, volumes_ml: np.ndarray) -> np.ndarray:
         """Whether each component is kept by its volume, bool, shape (component,); of equally large ones the first."""
-        kept = volumes_ml >= self.minimum_ml
+        kept = volumes_ml >= self.minimum_ml * (1 - VOLUME_TOLERANCE)
         if self.largest and len(volumes_ml):
             kept &= np.arange(len(volumes_ml)) == np.argmax(volumes_ml)
         return kept

@@ -31,9 +31,9 @@ def forward_pass(network: nn.Module, images: Tensor, precision: str) -> Tensor:
     return crop(network(padded.contiguous(memory_format=torch.channels_last_3d))).contiguous()
 
 
-def predicts_channels_last(network: nn.Module, precision: str, device: torch.device) -> bool:
+def predicts_channels_last(network: SegmentationNetwork, precision: str, device: torch.device) -> bool:
     """Whether the channels of a voxel are stored side by side."""
-    if precision == "fp32" or device.type != "cpu":
+    if precision == "fp32" or device.type != "cpu" or not network.any_memory_format:
         return False
     convolves_slices = any(isinstance(m, nn.Conv2d) for m in network.modules())
     return not convolves_slices and not any(isinstance(m, nn.InstanceNorm3d) for m in network.modules())

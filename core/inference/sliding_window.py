@@ -8,6 +8,7 @@ maps, is taken from the tile whose centre is nearest.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.compute.precision import autocast
+from core.errors import UserError
 from core.imaging.content import present_channels
 from core.inference.forward_pass import ForwardFunction, forward_pass
 from core.inference.memory_limit import InferenceMemory
@@ -79,6 +81,10 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         if self.mode not in ("tiles", "whole"):
             raise ValueError(f"mode: expected tiles or whole, got {self.mode!r}")
+
+
+class NonFiniteLogitsError(UserError):
+    """A network gives NaN or infinity for an image."""
 
 
 def gaussian_importance_map(tile: Size3, device: torch.device) -> Tensor:
@@ -238,19 +244,36 @@ def predict_logits(
 
     Returns
     -------
-    Tensor, float32, shape (class, i, j, k); twice as many channels with ``both_passes``.
+    Tensor, float32, shape (class, i, j, k); twice as many channels with ``both_passes``. Finite: where values overflow
+    in a lower precision, all is computed again in fp32.
+
+    Raises
+    ------
+    NonFiniteLogitsError
+        If the logits are not finite in fp32 either.
     """
     was_training = model.training
     model.eval()
     box = foreground_box(image)
     foreground = image[(slice(None), *box)]
-    network = network_pass(model, image, options)
-    memory = InferenceMemory(model, image, options.precision, memory_bytes, options.logit_sets)
+
+    def predicted(precision: str) -> Tensor:
+        chosen = dataclasses.replace(options, precision=precision)
+        memory = InferenceMemory(model, image, precision, memory_bytes, options.logit_sets)
+        with autocast(image.device, precision):
+            return predict_foreground(network_pass(model, image, chosen), foreground, chosen, memory, progress)
+
     try:
-        with autocast(image.device, options.precision):
-            logits = predict_foreground(network, foreground, options, memory, progress)
+        logits = predicted(options.precision)
+        if options.precision != "fp32" and not _is_finite(logits):
+            logits = predicted("fp32")
     finally:
         model.train(was_training)
+    if not _is_finite(logits):
+        raise NonFiniteLogitsError(
+            "the network gives values for this image that are not finite, in fp32 too, so it cannot be segmented; look "
+            "for extreme intensities in the image, or take another checkpoint"
+        )
     if foreground.shape == image.shape:
         return logits
     whole = torch.zeros((logits.shape[0], *image.shape[-3:]), device=image.device)
@@ -261,6 +284,11 @@ def predict_logits(
             part[0] = BACKGROUND_LOGIT
     whole[(slice(None), *box)] = logits
     return whole
+
+
+def _is_finite(logits: Tensor) -> bool:
+    """Whether all values are finite, which their sum tells without a copy. Waits for the device."""
+    return bool(logits.sum(dtype=torch.float32).isfinite())
 
 
 def network_pass(model: nn.Module, image: Tensor, options: InferenceOptions) -> ForwardFunction:

@@ -80,12 +80,15 @@ class SegmentationNetwork(nn.Module):
     config : ModelConfig. Building a network from it again gives the same one.
     in_channels, classes : int
     divisor : tuple of int. Multiple, along (i, j, k), to which images are padded inside.
+    any_memory_format : bool. Whether the layers take channels-last tensors too; not asked of a user's own network.
 
     Raises
     ------
     ValueError
         If the number of channels or classes is 0.
     """
+
+    any_memory_format = True
 
     def __init__(self, config: ModelConfig, in_channels: int, classes: int) -> None:
         super().__init__()

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from core.config import ModelConfig
 from core.errors import ConfigError, UserError
-from core.models import architecture, name_own_network
+from core.models import architecture, name_own_network, size_divisor
 from core.models.blocks import NetworkOutput
 from core.models.build import build_model
+from core.models.own_adapter import OwnNetwork
 from core.models.own_networks import KEPT, is_file_reference
 from core.processes import reserve_stdout
 
@@ -67,7 +68,8 @@ def _find_problems(config: ModelConfig, in_channels: int, classes: int) -> Itera
         torch.manual_seed(0)
         networks.append(build_model(config, in_channels, classes))
     network, again = networks
-    for problem in (*_check_weights(network, again), *_check_on_meta(config, network)):
+    stated = _check_stated(config, network)
+    for problem in (*stated, *_check_weights(network, again), *_check_on_meta(config, network)):
         yield problem, ""
     for modalities, outputs in ((1, 2), (in_channels, classes)):
         try:
@@ -82,6 +84,22 @@ def _find_problems(config: ModelConfig, in_channels: int, classes: int) -> Itera
         for batch, size in ((2, (side, side, side)), (1, (side + 1, side - 3, side // 2 + 1))):
             image = torch.randn(batch, modalities, *size, generator=torch.Generator().manual_seed(1))
             yield from ((problem, str(tuple(image.shape))) for problem in _check_passes(other, image, outputs))
+
+
+def _check_stated(config: ModelConfig, network: SegmentationNetwork) -> Iterator[str]:
+    """What a class states is read from its text, before any of its code runs."""
+    entry = architecture(config.model)
+    own = type(network.network if isinstance(network, OwnNetwork) else network)
+    read = {"divisor": size_divisor(config), "options": entry.options, "channels": entry.channels}
+    for name, value in read.items():
+        stated = getattr(own, name, value)
+        if not isinstance(stated, property) and not callable(stated) and stated != value:
+            yield f"{name}: read {value!r} from the class, which has {stated!r}; write it into the class as a literal"
+    if entry.options and isinstance(network, OwnNetwork):
+        yield (
+            f"options: a torch.nn.Module of (in_channels, classes) is not given any ({', '.join(entry.options)}); "
+            "remove them, or derive the class from core.models.blocks.SegmentationNetwork"
+        )
 
 
 def _check_weights(network: SegmentationNetwork, again: SegmentationNetwork) -> Iterator[str]:

@@ -28,7 +28,9 @@ from core.models.blocks import (
     WeightedLayer,
     weighted_layers,
 )
+from core.models.own_source import modules_beside
 
+_loaded: dict[Path, tuple[set[str], set[str]]] = {}  # modules beside each file, by :func:`modules_beside`
 LIMIT_S = 120.0  # longest import or construction of a network, with the packages that it imports, on a loaded machine
 
 
@@ -60,14 +62,18 @@ def build_own(entry: Architecture, config: ModelConfig, in_channels: int, classe
         raise ConfigError(f"model: {where}: expected {entry.class_name} to be a torch.nn.Module")
     try:
         with _contained():
+            network: SegmentationNetwork
             if issubclass(network_class, SegmentationNetwork):
-                return network_class(config, in_channels, classes)
-            return OwnNetwork(config, in_channels, classes, network_class)
+                network = network_class(config, in_channels, classes)
+            else:
+                network = OwnNetwork(config, in_channels, classes, network_class)
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"model: {where}: {entry.class_name} cannot be built for {in_channels} input channels and {classes} "
             f"classes: {type(error).__name__}: {error}"
         ) from error
+    network.any_memory_format = False
+    return network
 
 
 class OwnNetwork(SegmentationNetwork):
@@ -183,11 +189,43 @@ def _load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     module.__dict__["print"] = _print_to_stderr
     sys.modules[name] = module  # dataclasses look their module up there
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        with _modules_of(path):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+@contextlib.contextmanager
+def _modules_of(path: Path) -> Iterator[None]:
+    """Import modules from the folder of a file, and not those of the same name from the folder of another network.
+
+    Raises
+    ------
+    ImportError
+        If one of two modules of the same name is imported in a function, which could be given the other one.
+    """
+    names, late = modules_beside(path)
+    same: set[str] = set()  # names of modules of both
+    folders: set[str] = set()
+    for other, (other_names, other_late) in _loaded.items():
+        if other.parent == path.parent:
+            continue
+        folders.add(str(other.parent))
+        same |= names & other_names
+        if unclear := names & other_names & (late | other_late):
+            raise ImportError(
+                f"beside {other} and {path} are modules of the same name, {min(unclear)}, which one of them imports in "
+                "a function; import it at the top of the file, or rename it"
+            )
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in same}
+    searched, own = list(sys.path), str(path.parent)
+    sys.path[:] = [*(folder for folder in searched if folder not in {own, *folders}), own]
+    try:
+        yield
+        _loaded[path] = names, late
+    finally:
+        sys.path[:] = searched if own in searched else [*searched, own]
+        sys.modules.update(hidden)

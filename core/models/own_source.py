@@ -19,6 +19,7 @@ from core.models import architecture
 from core.models.architecture import Architecture
 from core.models.own_networks import FORM
 
+PROGRAM = __name__.partition(".")[0]
 FILE, CLASS, DIGEST = "file", "class", "sha256"  # of the record
 CHANGED_SINCE = "has changed since it was trained"
 MISSING_SINCE = " (when it was trained: "  # begins what a record says of code that is not found
@@ -107,6 +108,15 @@ def code_files(entry: Architecture) -> list[Path]:
     return sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
 
 
+def modules_beside(path: Path) -> tuple[set[str], set[str]]:
+    """Names of the modules and packages beside a file that it imports, directly or not, and of those among them that
+    are imported in a function, when it is called. The program's own package is none of them."""
+    files = _with_imports(path)
+    names = {Path(file.relative_to(path.parent).parts[0]).stem for file in files[1:]} - {PROGRAM}
+    late = {name for file in files for tree in _functions(file) for name in _names(tree)}
+    return names, names & late
+
+
 def _digest(entry: Architecture) -> str:
     """SHA-256 of the files of a network, in order of their names, whatever their line ends."""
     digest = hashlib.sha256()
@@ -130,10 +140,25 @@ def _with_imports(path: Path) -> list[Path]:
 
 def _imported(path: Path) -> set[str]:
     """First parts of the names of the modules that a file imports; empty for a file that cannot be read."""
+    tree = _parse(path)
+    return set() if tree is None else _names(tree)
+
+
+def _functions(path: Path) -> list[ast.AST]:
+    """The functions of a file; empty for one that cannot be read."""
+    tree = _parse(path)
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [] if tree is None else [node for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+def _parse(path: Path) -> ast.Module | None:
     try:
-        tree = ast.parse(path.read_bytes())
+        return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return set()
+        return None
+
+
+def _names(tree: ast.AST) -> set[str]:
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     return {name.partition(".")[0] for name in names}

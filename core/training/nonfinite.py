@@ -36,8 +36,8 @@ def finite_mean_loss(training_step: TrainingStep, loader: BatchLoader, steps_don
     raise NonFiniteLossError(
         f"the loss or its gradient is not finite any more at step {step + 1} (epoch "
         f"{step // loader.steps_per_epoch + 1}): {_find_cause(training_step, loader, step)}; no such step reached the "
-        "weights and the last checkpoint is finite: resume with a lower learning_rate, with clip_norm, or with "
-        "precision fp32"
+        "weights and the last checkpoint is finite: begin a new run with it (--init-from), and with a lower "
+        "learning_rate, with clip_norm, or with precision fp32"
     )
 
 

@@ -113,10 +113,12 @@ class TrainingStep:
             self.scaler.update()
 
     def _unscale_gradients(self) -> Tensor:
-        """Whether a non-finite gradient would be an overflow of the scaled loss, as a bool scalar on the device."""
+        """Whether a non-finite gradient would be an overflow of the scaled loss, as a bool scalar on the device, the
+        same on every process, as the gradients are."""
         self.scaler.unscale_(self.optimizer)
         scale = self.scaler.scale(torch.ones((), device=self.device))
-        return torch.isfinite(self.loss_sum) & (scale > 1)
+        loss = self.distributed.all_reduce(self.loss_sum.clone())
+        return torch.isfinite(loss) & (scale > 1)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context of mixed precision in which the network runs."""

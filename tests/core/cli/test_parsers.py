@@ -66,6 +66,10 @@ def test_errors_of_core_contain_the_name_the_program_was_started_by(
     [
         ("--channels 4 8 16", "unrecognized arguments: 8 16, expected one word with commas: --channels 4,8,16"),
         (
+            "--sub-volume 16 16 16",
+            "unrecognized arguments: 16 16, expected one word with commas: --sub-volume 16,16,16",
+        ),
+        (
             "--modalities T1, T2 --seed 1",
             "unrecognized arguments: T2, expected one word with commas: --modalities T1,T2",
         ),

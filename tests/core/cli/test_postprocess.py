@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core.checkpointing.checkpoint import load, save
-from core.checkpointing.metadata import read_metadata
+from core.checkpointing.metadata import TRAINED_ON, read_metadata
 from core.cli import main
 from core.inference.predictor import Predictor
 from core.runs.prediction_origin import OTHER_POSTPROCESSING
@@ -144,6 +144,24 @@ def test_refit_is_decided_by_the_models_of_its_cross_validation(
     save(refit, checkpoint)
     assert main(["postprocess", str(refit), "--auto", "--decide-by", "+".join(map(str, paths)), "--json"]) == 0
     assert report(capsys)["subjects"] == len(held_out - set(tested["test"])) < 3, "test subjects decide nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("islands")
+def test_held_out_subjects_that_the_initial_network_had_seen_are_named(
+    ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = load(ball_run.checkpoint)
+    (held_out, *_) = checkpoint.metadata.split["val"]
+    trained_on = {str(ball_run.data): [held_out]}
+    dataset = {**checkpoint.metadata.dataset, TRAINED_ON: trained_on}
+    checkpoint.metadata = replace(checkpoint.metadata, dataset=dataset)
+    path = tmp_path / "begun.safetensors"
+    save(path, checkpoint)
+    assert main(["postprocess", str(path), "--auto"]) == 0
+    assert f"begun was trained on {held_out}: its scores there are too good" in capsys.readouterr().err
+    assert main(["postprocess", str(ball_run.checkpoint), "--auto"]) == 0
+    assert "too good" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,13 @@ from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import LAST
 from core.compute.device import set_num_threads
 from core.compute.distributed import SINGLE_PROCESS, DistributedContext, init_process_group
-from core.config import TrainConfig
+from core.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
 from core.errors import DeviceError, LostProcessError
 from core.events import Ended, Event, Metrics
+from core.losses.build import build_loss
+from core.models.build import build_model
 from core.training.nonfinite import NonFiniteLossError
+from core.training.step import TrainingStep
 from core.training.trainer import fit
 from tests.support.balls import tiny, training_subjects
 from tests.support.ports import free_port
@@ -69,6 +72,21 @@ def one_device(**values: Any) -> TrainConfig:
     return tiny(**{**COMMON, **values, "accumulate": 2 * int(values.get("accumulate", 1))})
 
 
+def nan_in_the_other(rank: int, distributed: DistributedContext, precision: str) -> tuple[int | None, float]:
+    """The first failed step, and the sum of the weights, after six steps of which the third has NaN in an image of the
+    second process."""
+    torch.manual_seed(0)
+    model = build_model(ModelConfig("unet3d", channels=(2, 4)), 1, 3)
+    step = TrainingStep(model, build_loss(LossConfig(), False), OptimConfig("adam"), precision, distributed)
+    generator = torch.Generator().manual_seed(rank)
+    for number in range(6):
+        image = torch.randn(1, 1, 8, 8, 8, generator=generator)
+        if number == 2 and rank == 1:
+            image[0, 0, 0, 0, 0] = torch.nan
+        step([(image, torch.randint(0, 3, (1, 8, 8, 8), generator=generator).to(torch.uint8))], 1e-2, number)
+    return step.read_loss()[1], sum(float(p.detach().double().abs().sum()) for p in model.parameters())
+
+
 def process_main(rank: int, folder: Path, port: int) -> None:
     """The work of each process; its results are saved to the folder."""
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
@@ -92,6 +110,7 @@ def process_main(rank: int, folder: Path, port: int) -> None:
             train(folder / "nan", two_devices(foreground=0.0), distributed, with_nan=True)
         except NonFiniteLossError as error:
             results["nan"] = str(error)
+        results["nan_in_the_other"] = [nan_in_the_other(rank, distributed, p) for p in ("fp32", "fp16")]
         distributed.broadcast([0.0])
         if rank == 0:  # ends without leaving the process group
             torch.save(results, folder / "results-0.pt")
@@ -233,3 +252,9 @@ def test_more_processes_than_cuda_devices_are_refused(monkeypatch: pytest.Monkey
         init_process_group(torch.device("cuda")),
     ):
         pass
+
+
+def test_nan_in_one_process_is_found_in_the_same_step_of_both(results: list[dict[str, Any]]) -> None:
+    """In fp16 it must not be an overflow of the scaled loss in one process, which would go on alone."""
+    first, second = (r["nan_in_the_other"] for r in results)
+    assert first == second and [failed for failed, _ in first] == [2, 2]

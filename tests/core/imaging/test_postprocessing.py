@@ -68,6 +68,16 @@ def shell() -> np.ndarray:
     return labels
 
 
+@pytest.mark.parametrize("size_mm", [0.8, 0.7, 1.1, float(np.float32(0.9))])
+def test_a_component_of_exactly_the_volume_is_kept(size_mm: float) -> None:
+    """Products of voxel sizes are rounded: 5 x 0.8^3 mm3 is less than 0.00256 ml by 4e-19."""
+    labels = two_blocks()
+    limit = Postprocessing({"a": ClassRule(minimum_ml=round(8 * round(size_mm, 3) ** 3 / 1000, 9))})
+    np.testing.assert_array_equal(limit(labels, size_mm**3 / 1000, CLASSES), labels)
+    more = Postprocessing({"a": ClassRule(minimum_ml=8.01 * size_mm**3 / 1000)})
+    assert (more(labels, size_mm**3 / 1000, CLASSES) == 1).sum() == 27
+
+
 def test_holes_are_filled() -> None:
     labels = shell()
     expected = labels.copy()

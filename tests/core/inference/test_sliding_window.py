@@ -17,6 +17,7 @@ from core.inference.memory_limit import FREE_FRACTION
 from core.inference.sliding_window import (
     SIGMA_SCALE,
     InferenceOptions,
+    NonFiniteLogitsError,
     foreground_box,
     gaussian_importance_map,
     predict_logits,
@@ -227,6 +228,27 @@ def test_training_mode_is_restored_after_an_error() -> None:
 def test_unknown_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="tiles or whole, got 'auto'"):
         options("auto")
+
+
+@pytest.mark.parametrize("mode", ["tiles", "whole"])
+def test_what_overflows_in_fp16_is_computed_in_fp32(mode: str) -> None:
+    """NaN would become background without a word."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 3, 1)).eval()
+    with torch.no_grad():
+        network.get_parameter("0.weight").mul_(1e6)
+        network.get_parameter("2.weight").mul_(1e-6)
+    image = torch.randn(1, 12, 10, 11)
+    expected = predict_logits(network, image, options(mode, precision="fp32"))
+    assert expected.argmax(dim=0).unique().numel() > 1
+    for precision in ("fp16", "fp32"):
+        logits = predict_logits(network, image, options(mode, precision=precision))
+        assert torch.equal(logits, expected)
+    with torch.no_grad():
+        network.get_parameter("2.weight").fill_(torch.nan)
+    with pytest.raises(NonFiniteLogitsError, match="not finite, in fp32 too"):
+        predict_logits(network, image, options(mode, precision="bf16"))
+    assert not network.training
 
 
 @pytest.mark.parametrize("mode", ["tiles", "whole"])

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from core.checkpointing.checkpoint import Checkpoint, load, save
 from core.checkpointing.metadata import CheckpointMetadata
 from core.config import ModelConfig, TrainConfig
 from core.errors import CheckpointError, ConfigError
+from core.inference.forward_pass import forward_pass
 from core.models import architecture, architectures, name_own_network, own_networks, size_divisor
 from core.models.build import build_model
 from core.models.contract import check_network, main
@@ -211,6 +213,88 @@ def test_wrong_weights_are_named(tmp_path: Path, line: str, message: str) -> Non
     path.write_text(path.read_text().replace("    def forward", f"        {line}\n    def forward"))
     with pytest.raises(ConfigError, match=message):
         check_network(ModelConfig(name_own_network(reference)))
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        (
+            "divisor = 2 ** 2",
+            "divisor: read 1 from the class, which has 4; write it into the class as a literal",
+        ),
+        ("options = tuple(['norm'])", r"options: read \(\) from the class, which has \('norm',\)"),
+        ("options = ('channels',)", r"options: a torch.nn.Module of .* is not given any \(channels\)"),
+    ],
+)
+def test_what_a_class_states_but_is_not_read_is_named(tmp_path: Path, stated: str, message: str) -> None:
+    name = name_own_network(written(tmp_path, "Stated", extra=f"    {stated}\n"))
+    with pytest.raises(ConfigError, match=message):
+        check_network(ModelConfig(name))
+
+
+def test_inherited_divisor_is_named(tmp_path: Path) -> None:
+    path = Path(written(tmp_path, "Base", extra="    divisor = 4\n").rpartition(":")[0])
+    path.write_text(path.read_text() + "class Below(Base):\n    pass\n")
+    with pytest.raises(ConfigError, match="divisor: read 1 from the class, which has 4"):
+        check_network(ModelConfig(name_own_network(f"{path}:Below")))
+
+
+def test_a_network_that_depends_on_the_order_of_memory_predicts_in_bf16(tmp_path: Path) -> None:
+    norm = "torch.nn.functional.batch_norm(self.conv(image), None, None, training=True)"
+    result = f"(lambda x: x.view(x.shape[0], -1).view(x.shape))({norm})"
+    name = name_own_network(written(tmp_path, "View", result))
+    network = build_model(ModelConfig(name), 1, 2).eval()
+    image = torch.randn(1, 1, 8, 8, 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = forward_pass(network, image, "bf16")
+        torch.testing.assert_close(logits, network(image), rtol=0, atol=0)
+    assert build_model(ModelConfig("unet3d"), 1, 2).any_memory_format and not network.any_memory_format
+
+
+def helped(folder: Path, name: str, value: int, module: str, late: bool = False) -> str:
+    """A network with a module beside it, in a file or a package, that states a value; ``late``: it is imported when the
+    network runs."""
+    folder.mkdir()
+    if value % 2:
+        (folder / f"{module}.py").write_text(f"VALUE = {value}\n")
+    else:
+        (folder / module).mkdir()
+        (folder / module / "__init__.py").write_text(f"from {module}.inner import VALUE\n")
+        (folder / module / "inner.py").write_text(f"VALUE = {value}\n")
+    reference = written(folder, name, f"self.conv(image) * 0 + {module}.VALUE")
+    path = Path(reference.rpartition(":")[0])
+    text, line = path.read_text(), f"import {module}\n"
+    path.write_text(text.replace("        return", f"        {line}        return") if late else line + text)
+    return reference
+
+
+def value_of(name: str) -> float:
+    with torch.no_grad():
+        return float(build_model(ModelConfig(name), 1, 2)(torch.zeros(1, 1, 2, 2, 2)).mean())
+
+
+def test_modules_of_the_same_name_beside_two_networks_are_their_own(tmp_path: Path) -> None:
+    folders = [tmp_path / f"f{value}" for value in (1, 2, 3)]
+    names = [
+        name_own_network(helped(folder, f"Helped{value}", value, "helper_of_both"))
+        for value, folder in enumerate(folders, 1)
+    ]
+    searched = set(sys.path)
+    assert [value_of(name) for name in names] == [1, 2, 3]
+    assert [value_of(name) for name in reversed(names)] == [3, 2, 1]
+    assert set(sys.path) - searched == set(map(str, folders))
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_modules_of_the_same_name_that_are_imported_later_are_refused(tmp_path: Path, late: int) -> None:
+    module = f"helper_late_{late}"
+    first, second = (
+        name_own_network(helped(tmp_path / f"g{n}", f"Late{n}{late}", 4 + n, module, n == late)) for n in range(2)
+    )
+    assert value_of(first) == 4
+    with pytest.raises(ConfigError, match=rf"modules of the same name, {module}, which one of them imports in a func"):
+        build_model(ModelConfig(second), 1, 2)
+    assert value_of(first) == 4
 
 
 def test_check_as_a_command(tmp_path: Path) -> None:
