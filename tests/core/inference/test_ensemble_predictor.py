@@ -12,6 +12,7 @@ import pytest
 from core.checkpointing.ensemble import save_ensemble
 from core.checkpointing.ensemble_metadata import Member
 from core.checkpointing.file_header import store_postprocessing
+from core.checkpointing.metadata import REGIONS
 from core.errors import CheckpointError, DeviceError
 from core.imaging.postprocessing import ClassRule, Postprocessing
 from core.inference import ensemble_predictor
@@ -55,6 +56,27 @@ def test_probabilities_are_the_mean_of_those_of_the_members(members: list[Member
     assert 0 < disagreement.mean() < 1, "else the test says nothing"
     of_files = open_predictor([member.path for member in members])
     np.testing.assert_array_equal(of_files.segment(SubjectImage(image(), SPACING_MM)), labels)
+
+
+def test_regions_of_an_ensemble_are_painted_where_the_mean_is_above_one_half(tmp_path: Path) -> None:
+    """Members with other normalisation, too: each prepares the image in its own way."""
+    whole = {"name": "whole", "classes": ["CSF", "GM"], "painted": "CSF"}
+    core = {"name": "core", "classes": ["GM"], "painted": "GM"}
+    written = []
+    for seed, method in enumerate(("z_score", "max_min"), 1):
+        metadata = checkpoint_metadata(sub_volume=(8, 16, 8), targets="regions", normalisation=method)
+        metadata = replace(metadata, dataset={**metadata.dataset, REGIONS: [whole, core]})
+        written.append(write_member(tmp_path, f"net{seed}", metadata, seed))
+    predictor = open_predictor([member.path for member in written])
+    subject = SubjectImage(image(), SPACING_MM)
+    single = [Predictor(member.path).probabilities(subject) for member in written]
+    mean = (single[0] + single[1]) / 2
+    assert mean.shape == (2, 20, 22, 18)
+    np.testing.assert_allclose(predictor.probabilities(subject), mean, atol=1e-6)
+    expected = np.where(mean[1] > 0.5, 2, np.where(mean[0] > 0.5, 1, 0))
+    assert len(np.unique(expected)) == 3, "else the test says nothing"
+    near = (np.abs(mean - 0.5) < 1e-6).any(axis=0)
+    np.testing.assert_array_equal(predictor.segment(subject)[~near], expected[~near])
 
 
 @pytest.mark.slow
