@@ -213,7 +213,8 @@ def copy_matching_weights(weights: Mapping[str, Tensor], model: nn.Module) -> tu
     matching = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     if not any(is_hidden_kernel(k, v.shape) for k, v in matching.items()):
         raise CheckpointError(
-            "init_from: none of the checkpoint's kernels fits the network; choose the same model and channels"
+            "init_from: none of the checkpoint's kernels fits the network; choose the same model and channels, or "
+            "--preset auto, which takes them from the checkpoint"
         )
     own.update({k: v.to(own[k]) for k, v in matching.items()})
     model.load_state_dict(own)

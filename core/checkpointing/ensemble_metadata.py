@@ -115,10 +115,12 @@ def combine(members: Sequence[Member]) -> CheckpointMetadata:
 def _check(members: Sequence[Member]) -> None:
     if not 2 <= len(members) <= MAX_MEMBERS:
         raise CheckpointError(f"ensemble: expected 2 to {MAX_MEMBERS} networks, got {len(members)}")
-    files = [(member.path.resolve(), member.index) for member in members]
-    twice = [member.name for member, file in zip(members, files, strict=True) if files.count(file) > 1]
-    if twice:
-        raise CheckpointError(f"ensemble: expected different networks, got {twice[0]} twice; name each once")
+    for first, second in itertools.combinations(members, 2):
+        if _is_same_network(first, second):
+            where = "" if first.path == second.path else f" ({first.path} and {second.path})"
+            raise CheckpointError(
+                f"ensemble: expected different networks, got {first.name} twice{where}; name each once"
+            )
     first, *others = members
     sided = [member for member in members if _exchanged(member) is not None]
     for other in others:
@@ -139,6 +141,15 @@ def _check(members: Sequence[Member]) -> None:
                 f"ensemble: expected networks that treat left and right alike; {sided[0].name} exchanges "
                 f"{_pairs_text(sided[0])} in mirrored images, {other.name} {_pairs_text(other)}; leave one of them out"
             )
+
+
+def _is_same_network(one: Member, other: Member) -> bool:
+    """Whether two members are the same file, or the same state of the same training, as a run and an export of it."""
+    if (one.path.resolve(), one.index) == (other.path.resolve(), other.index):
+        return True
+    a, b = one.metadata, other.metadata
+    trained = a.progress.get("elapsed_s") is not None
+    return trained and (a.progress, a.split, a.train_config.model) == (b.progress, b.split, b.train_config.model)
 
 
 def _from_difference(texts: Sequence[str], equal: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.checkpointing.metadata import CheckpointMetadata
 from core.cli.arguments import add_data, add_json, add_layout, add_model, add_progress
-from core.cli.inference_options import add_inference_options, inference_overrides
+from core.cli.inference_options import add_inference_options, inference_overrides, note_left_out_postprocessing
 from core.cli.kept_predictions import warn_of_training
 from core.cli.options import AS_IN_TRAINING, add_data_options, model_data_options
 from core.cli.output import align_columns, number_cell
@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = files[0]
     set_freed_memory_retention(True)
     predictor = open_predictor(files, replace(inference_overrides(args), maps=args.maps))
+    note_left_out_postprocessing(predictor, args)
     folder = dataset_folder(args.data)
     dataset = open_dataset(folder, args.layout, model_data_options(args, predictor.metadata, folder))
     subjects = args.subject or []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from core.cli.arguments import add_device
 from core.cli.values import overlap_share
 
 if TYPE_CHECKING:
-    from core.inference.predictor import InferenceOverrides
+    from core.inference.predictor import InferenceOverrides, Predictor
 
 
 def add_inference_options(parser: argparse.ArgumentParser) -> None:
@@ -69,3 +70,14 @@ def inference_overrides(args: argparse.Namespace) -> InferenceOverrides:
         resample=args.resample,
         postprocess=not args.no_postprocessing,
     )
+
+
+def note_left_out_postprocessing(predictor: Predictor, args: argparse.Namespace) -> None:
+    """Say that networks that were joined for this command are used without their postprocessing, where it differs."""
+    from core.inference.ensemble_predictor import EnsemblePredictor
+
+    if not isinstance(predictor, EnsemblePredictor) or predictor.postprocessing or args.no_postprocessing:
+        return
+    joined = any(member.index is None for member in predictor.members)  # the file of an ensemble has its own
+    if joined and any(member.metadata.postprocessing for member in predictor.members):
+        print("note: the postprocessing of the networks differs and is left out", file=sys.stderr)

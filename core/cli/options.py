@@ -4,6 +4,7 @@ data set for every command that reads one."""
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from core.cli.arguments import add_data
 from core.cli.command_parser import TRUE
 from core.config import TrainConfig, field_specs, section_titles
 from core.fields import FieldSpec
-from core.models import MODELS, name_own_network
+from core.losses import unused_options
+from core.models import MODELS, architecture, name_own_network, unused_model_options
 from core.models.own_networks import is_file_reference
 from core.paths import absolute_path, checkpoints_root
 from core.presets import AUTO, DEFAULT_PRESET, PRESET_HELP, PRESET_NAMES, PRESETS, preset
@@ -113,15 +115,27 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
         values["model"] = name_own_network(values["model"])
     if values.get("layout", "").lower().endswith(".toml"):  # a run is trained in another working directory
         values["layout"] = str(absolute_path(values["layout"]))
+    elif "model" in values:
+        values["model"] = architecture(values["model"]).name
     if "epochs" in values and "minutes" not in values:
         values["minutes"] = 0.0
     config = base.with_values({"path": args.data, **values})
+    _note_unused(config, values)
     if args.preset != AUTO:
         return config
     from core.cli.auto_preset import choose_values  # reads files
 
     root = checkpoints_root(getattr(args, "checkpoints", None))
     return choose_values(config, values, root, getattr(args, "engine", ""))
+
+
+def _note_unused(config: TrainConfig, given: Collection[str]) -> None:
+    """Say which given options the network or the loss does not use."""
+    model, loss = config.model.model, config.loss.loss
+    flags = {spec.name: spec.flag for spec in field_specs()}
+    for user, unused in ((model, unused_model_options(model)), (loss, unused_options(loss))):
+        if without := [flags[name] for name in given if name in unused]:
+            print(f"note: without effect, as {user} does not use it: {', '.join(without)}", file=sys.stderr)
 
 
 def add_flags(parser: argparse._ActionsContainer, specs: Sequence[FieldSpec], prefix: str) -> None:

@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     path = find_model(root, args.run)
     metadata = read_metadata(path)
     by_hand = _rules(args, metadata)
+    if (args.largest or args.minimum or args.fill_holes) and not by_hand:
+        raise ConfigError("--minimum: expected a volume above 0 ml; to remove all rules: --none")
     if args.decide_by and not args.auto:
         raise ConfigError("--decide-by: expected --auto with it; add it, or leave both out")
     choice = None
@@ -181,5 +183,6 @@ def _report(args: argparse.Namespace, path: Path, metadata: CheckpointMetadata, 
     elif decision.get("by") == "auto":
         for name, dice in decision["dice"].items():
             by = format_count(decision["subjects"], "held-out subject")
+            by += f" of {decision['models']}" if decision.get("models") else ""
             print(f"{name}: Dice {dice['before']:.4f} to {dice['after']:.4f} by {by}")
     print(f"{path}: postprocessing: {metadata.postprocessing.text}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from core.cli.arguments import add_images, add_json, add_model, add_progress
-from core.cli.inference_options import add_inference_options, inference_overrides
+from core.cli.inference_options import add_inference_options, inference_overrides, note_left_out_postprocessing
 from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
 from core.cli.output import check_output_file
 from core.cli.progress import show_progress
@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     set_freed_memory_retention(True)
     overrides = replace(inference_overrides(args), maps=any(_maps(args)), logits=args.logits is not None)
     predictor = open_predictor(find_models(checkpoints_root(args.checkpoints), args.run), overrides)
+    note_left_out_postprocessing(predictor, args)
     if args.disagreement is not None and not isinstance(predictor, EnsemblePredictor):
         raise ConfigError(f"--disagreement: expected an ensemble, got one network ({predictor.path}); leave it out")
     if args.logits is not None and isinstance(predictor, EnsemblePredictor):

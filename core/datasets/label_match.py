@@ -109,10 +109,12 @@ class LabelMatch:
         return {pair: (value - centre) / unit for pair, value in values.items()}, unit
 
     def _outliers(self, own: dict[str, float], known: set[str]) -> list[Finding]:
+        if len(own) < MIN_SUBJECTS:
+            return []
         scores = np.array(list(own.values()))
         centre = float(np.median(scores))
         spread = 1.4826 * float(np.median(np.abs(scores - centre)))
-        if len(own) < MIN_SUBJECTS or centre < CLEAR_EDGES:
+        if centre < CLEAR_EDGES:
             return []
         agreements = {id: float(np.exp(self._logs[id, id])) for id in own}
         typical = float(np.median(list(agreements.values())))

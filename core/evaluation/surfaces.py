@@ -1,8 +1,8 @@
 """Surfaces of masks, and the distances between them.
 
 The surface of a structure is the set of its voxels that a 6-connected erosion removes; the outside of the volume counts
-as another class. Distances are between voxel centres, with the voxel size of each axis, or with the affine where the
-voxel axes are not at right angles.
+as another class. In a volume of one slice it is the outline within the slice. Distances are between voxel centres, with
+the voxel size of each axis, or with the affine where the voxel axes are not at right angles.
 
 At import the module needs only numpy; scipy is imported on first use.
 """
@@ -77,7 +77,8 @@ def directed_mm(truth: np.ndarray, prediction: np.ndarray, voxel_mm: VoxelMm) ->
     if not truth.any() or not prediction.any():
         return ()
     box = bounding_box(truth | prediction)
-    surfaces = surface_of(truth[box]), surface_of(prediction[box])
+    axes = tuple(axis for axis, n in enumerate(truth.shape) if n > 1) or None
+    surfaces = surface_of(truth[box], axes), surface_of(prediction[box], axes)
     return tuple(nearest_mm(surface, other, axes_mm) for surface, other in (surfaces, surfaces[::-1]))
 
 
@@ -154,11 +155,17 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def surface_of(mask: np.ndarray) -> np.ndarray:
-    """Voxels of a mask that a 6-connected erosion removes; the outside of the array is empty."""
+def surface_of(mask: np.ndarray, axes: Sequence[int] | None = None) -> np.ndarray:
+    """Voxels of a mask that a 6-connected erosion removes; the outside of the array is empty.
+
+    Parameters
+    ----------
+    mask : ndarray, bool, shape (i, j, k).
+    axes : sequence of int, optional. Axes along which it erodes; all by default.
+    """
     padded = np.pad(mask, 1)
     eroded = mask.copy()
-    for axis in range(mask.ndim):
+    for axis in range(mask.ndim) if axes is None else axes:
         for shift in (0, 2):
             window = [slice(1, -1)] * mask.ndim
             window[axis] = slice(shift, shift + mask.shape[axis])

@@ -22,6 +22,7 @@ from core.models.blocks import NetworkOutput
 from core.models.build import build_model
 from core.models.own_adapter import OwnNetwork
 from core.models.own_networks import KEPT, is_file_reference
+from core.models.own_source import failure_in_code
 from core.processes import reserve_stdout
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def _check_passes(network: SegmentationNetwork, image: Tensor, classes: int) -> 
         try:
             yield from (f"in {mode} mode, {text}" for text in check(network, image, expected))
         except Exception as error:  # noqa: BLE001 - of the user's code
-            yield f"in {mode} mode: {_text(error)}"
+            in_code = failure_in_code(network.config.model, error).removeprefix("model: ")
+            yield f"in {mode} mode: {in_code or _text(error)}"
     if not torch.equal(image, before):
         yield "it changes the image in place"
 

@@ -217,7 +217,11 @@ def find_group(root: Path, text: str) -> Group | None:
     if len(matching) == 1 and matching[0] in groups:
         return groups[matching[0]]
     if not any(id in groups for id in matching):
-        catalog.find_run(root, text)  # or the error that says what there is
+        try:
+            catalog.find_run(root, text)
+        except RunError as error:
+            known = f"; groups: {format_list(sorted(groups, reverse=True))}" if groups else ""
+            raise RunError(f"{error}{known}") from error
         return None
     raise RunError(
         f"{text!r} matches {len(matching)} runs and groups: {format_list(sorted(matching, reverse=True))}; give more "
@@ -273,9 +277,11 @@ def resume_group(root: Path, group: Group, *, data: str = "", force: bool = Fals
     Raises
     ------
     RunError
-        If none ended early, or one cannot be resumed; those before it are queued then.
+        If none ended early, one is still stopping, or one cannot be resumed; those before it are queued then.
     """
     summary = summarise(root, read_group(root, group.id))
+    if stopping := [run.id for run in summary.runs if run.state.state == "stopping"]:
+        raise RunError(f"{format_list(stopping)}: still stopping; resume {group.id} when it has ended")
     runs = resumable_runs(summary)
     waiting = [run for run in summary.runs if is_unconfirmed(run)]
     moved = [run for run in waiting if data or engine not in ("", engine_of(run.engine))]

@@ -252,9 +252,11 @@ class _Estimate:
 
     @property
     def passes(self) -> float:
-        """Voxels of all sub-volumes over those of the training subjects."""
-        voxels = sum(map(math.prod, self.shapes)) / max(len(self.shapes), 1) * max(self.work.train, 1)
-        return self.steps * self.config.sub_volumes_per_step * math.prod(self.size) / max(voxels, 1)
+        """Voxels of all sub-volumes, without padding around a subject, over those of the training subjects."""
+        subjects = max(len(self.shapes), 1)
+        voxels = sum(map(math.prod, self.shapes)) / subjects * max(self.work.train, 1)
+        inside = sum(math.prod(map(min, shape, self.size)) for shape in self.shapes) / subjects
+        return self.steps * self.config.sub_volumes_per_step * inside / max(voxels, 1)
 
 
 def _scaled_kflop_per_voxel(channels: tuple[int, ...]) -> float:

@@ -165,7 +165,8 @@ def _augmentation(passes: float, work: Work) -> Choice:
 def _average(steps: float) -> Choice:
     averaged = min(max(steps * AVERAGED_SHARE, MIN_AVERAGED), MAX_AVERAGED)
     decay = round(1 - 1 / averaged, 4)
-    return Choice("Averaged weights", f"over about the last {averaged:,.0f} steps", {"ema": decay})
+    over = f"over about the last {averaged:,.0f} steps" if averaged < steps else "over all steps"
+    return Choice("Averaged weights", over, {"ema": decay})
 
 
 def _mirrored(config: TrainConfig, chosen: FittedNetwork) -> Choice:

@@ -43,6 +43,21 @@ def test_members_read_back_are_the_averages_that_were_written(members: list[Memb
     assert (tmp_path / "again.safetensors").stat().st_size == path.stat().st_size
 
 
+def test_a_network_that_is_in_an_ensemble_already_is_refused(members: list[Member], tmp_path: Path) -> None:
+    """It would weigh double. An export of a run, in another file, is the same network."""
+    trained = [
+        replace(m, metadata=replace(m.metadata, progress={"epoch": 3, "elapsed_s": 1.5 + n}))
+        for n, m in enumerate(members)
+    ]
+    save_ensemble(tmp_path / "both.safetensors", members)
+    stored = read_members(tmp_path / "both.safetensors")
+    inside = [replace(m, metadata=t.metadata) for m, t in zip(stored, trained, strict=True)]
+    with pytest.raises(CheckpointError, match=r"got two twice \(.*both\.safetensors and .*best\.safetensors\)"):
+        combine([*inside, trained[1]])
+    later = replace(trained[1], metadata=replace(trained[1].metadata, progress={"epoch": 9, "elapsed_s": 8.0}))
+    assert combine([*inside, later]).progress["elapsed_s"] == 12.0, "another epoch is another network"
+
+
 def test_held_out_are_subjects_that_no_member_was_trained_on(members: list[Member]) -> None:
     assert combine(members).split == {"train": ["a", "b", "c"], "val": ["d"], "test": ["e"]}
     chosen_by_e = replace(members[0], metadata=replace(members[0].metadata, split={"train": ["a"], "val": ["e"]}))

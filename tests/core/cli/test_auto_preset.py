@@ -85,3 +85,17 @@ def test_a_folder_without_data_is_an_error_of_the_command_and_no_line_of_the_che
     with pytest.raises(DatasetError):
         parsed(tmp_path, str(tmp_path), "--preset", "auto")
     assert chosen_lines(str(tmp_path), "auto", DataOptions()) == []
+
+
+def test_aliases_become_names_and_options_without_effect_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--focal-gamma", "3", "--loss", "ce", "--resnet-depth", "50", "--channels", "4,8"]
+    config = parsed(tmp_path, "data", "--preset", "quick", "--model", "HyPerDenseNET", *words)
+    assert config.model.model == "hyperdensenet"
+    assert capsys.readouterr().err.splitlines() == [
+        "note: without effect, as hyperdensenet does not use it: --resnet-depth",
+        "note: without effect, as ce does not use it: --focal-gamma",
+    ]
+    parsed(tmp_path, "data", "--preset", "quick", "--loss", "focal", "--focal-gamma", "3")
+    assert not capsys.readouterr().err

@@ -14,7 +14,9 @@ import torch
 from nibabel.loadsave import load as read
 
 from core.checkpointing.checkpoint import load, save
+from core.checkpointing.file_header import store_postprocessing
 from core.cli import main
+from core.imaging.postprocessing import ClassRule, Postprocessing
 from core.runs.launch import create_run
 from core.runs.predictions import read_predictions
 from tests.support.balls import tiny
@@ -60,6 +62,15 @@ def test_named_ensemble_predicts_as_the_runs_joined_by_plus(
     for kind in ("", "-map"):
         contents = {(tmp_path / f"{name}{kind}.nii").read_bytes() for name in ("one", "two", "three")}
         assert len(contents) == 1
+    store_postprocessing(
+        checkpoints / two_runs[0] / "last.safetensors", Postprocessing({"bright": ClassRule(True)}), {}
+    )
+    out = ["--out", str(tmp_path / "again.nii"), "--json"]
+    assert main(["predict", "balls+noisy", image, *out]) == 0
+    assert "note: the postprocessing of the networks differs and is left out" in capsys.readouterr().err
+    assert main(["predict", "pair", image, *out]) == 0
+    assert main(["predict", "balls+noisy", image, *out, "--no-postprocessing"]) == 0
+    assert "left out" not in capsys.readouterr().err
     values = set(np.unique(np.asarray(read(tmp_path / "one-map.nii").dataobj)).tolist())  # type: ignore[attr-defined]
     assert values == {0, 100}, "two networks agree or do not"
 

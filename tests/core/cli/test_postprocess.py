@@ -63,6 +63,8 @@ def test_rules_are_stored_shown_and_removed(run_id: str, checkpoints: Path, caps
     assert "bright: largest component, holes filled; dark: components of at least 0.5 ml" in capsys.readouterr().out
     path = checkpoints / run_id / "last.safetensors"
     assert load(path, training_state=True).optimizer, "the run can still be resumed"
+    assert main(["postprocess", run_id, "--minimum", "dark=0"]) == 1
+    assert "expected a volume above 0 ml; to remove all rules: --none" in capsys.readouterr().err
     assert main(["postprocess", run_id, "--none"]) == 0
     assert "postprocessing: none" in capsys.readouterr().out and not read_metadata(path).postprocessing
 
@@ -137,6 +139,8 @@ def test_refit_is_decided_by_the_models_of_its_cross_validation(
     assert "the model holds out none; decide by the runs of a cross-validation" in capsys.readouterr().err
     assert main(["postprocess", str(refit), "--auto", "--decide-by", "+".join(map(str, paths)), "--json"]) == 0
     assert report(capsys)["subjects"] == 3
+    assert main(["postprocess", str(refit)]) == 0
+    assert f"by 3 held-out subjects of {paths[0]}+{paths[1]}" in capsys.readouterr().out
     assert read_metadata(refit).postprocessing.rules.keys() >= {"bright"}
     tested = {"train": everything[1:], "val": [], "test": everything[:1]}
     held_out = {id for val in folds for id in val}
@@ -160,7 +164,8 @@ def test_held_out_subjects_that_the_initial_network_had_seen_are_named(
     save(path, checkpoint)
     assert main(["postprocess", str(path), "--auto"]) == 0
     assert f"begun was trained on {held_out}: its scores there are too good" in capsys.readouterr().err
-    assert main(["postprocess", str(ball_run.checkpoint), "--auto"]) == 0
+    save(path, load(ball_run.checkpoint))
+    assert main(["postprocess", str(path), "--auto"]) == 0
     assert "too good" not in capsys.readouterr().err
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from core.checkpointing.ensemble_metadata import read_members
 from core.cli import main
 from core.inference.uncertainty import entropy
 from tests.support.balls import SPACING_MM, balls
+from tests.support.ensemble_members import copies_as_networks
 from tests.support.strict_json import loads_strict
 from tests.support.volume_files import load as load_image
 from tests.support.volume_files import write_nifti
@@ -105,7 +105,7 @@ def test_logits_of_an_ensemble_are_refused(
     ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     ensemble = tmp_path / "two.safetensors"
-    networks = [Path(shutil.copy(ball_run.checkpoint, tmp_path / f"{name}.safetensors")) for name in ("one", "other")]
+    networks = copies_as_networks(ball_run.checkpoint, tmp_path)
     save_ensemble(ensemble, [member for network in networks for member in read_members(network)])
     out = tmp_path / "seg.nii.gz"
     image = ball_run.data / "imagesTr" / "ball_0.nii.gz"
@@ -128,7 +128,7 @@ def test_feature_maps_that_cannot_be_made_are_refused(
     ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     ensemble = tmp_path / "two.safetensors"
-    networks = [Path(shutil.copy(ball_run.checkpoint, tmp_path / f"{name}.safetensors")) for name in ("one", "other")]
+    networks = copies_as_networks(ball_run.checkpoint, tmp_path)
     save_ensemble(ensemble, [member for network in networks for member in read_members(network)])
     assert main(["maps", str(ensemble), str(ball_run.data), f"--checkpoints={tmp_path}", *options]) == 1
     assert message in capsys.readouterr().err

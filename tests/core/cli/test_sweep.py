@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from core import cli, runs
 from core.runs.store.groups import SWEEP, read_groups
 from core.sweeps.settings import SweepOptions
 from tests.support.balls import tiny
-from tests.support.sweeps import finish_trials, make_sweep, next_trial
+from tests.support.sweeps import end_trial, finish_trials, make_sweep, next_trial, run_trial
 
 pytestmark = pytest.mark.usefixtures("no_supervisor")
 
@@ -65,6 +67,31 @@ def test_sweep_is_shown_with_trials_best_and_commands(
     assert report["best"]["run"] == summary.best.member.run and len(report["trial_list"]) == 4
     assert (report["kind"], report["trials"], report["objective"]) == (SWEEP, 5, "mean Dice on held-out whole volumes")
     assert set(report["importance"]) <= {"learning_rate", "loss", "tversky_alpha"}
+
+
+def test_sweep_is_not_resumed_while_a_trial_is_stopping(
+    checkpoints: Path, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The trial would end stopped, and the sweep go on without it."""
+    group = make_sweep(checkpoints, tiny(path=data), trials=2)
+    run = next_trial(checkpoints, group)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as trainer:
+        run_trial(checkpoints, run, trainer.pid)
+        assert cli.main(["runs", "stop", "search"]) == 0
+        capsys.readouterr()
+        assert cli.main(["runs", "resume", "search"]) == 1
+        assert f"{run}: still stopping; resume {group.id} when it has ended" in capsys.readouterr().err
+        trainer.kill()
+    end_trial(checkpoints, run, None, state="stopped")
+    assert cli.main(["runs", "resume", "search"]) == 0 and runs.queued_runs(checkpoints) == [run]
+
+
+def test_group_that_does_not_exist_is_refused_with_those_that_do(
+    checkpoints: Path, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = make_sweep(checkpoints, tiny(path=data), trials=2)
+    assert cli.main(["runs", "group", "nobody"]) == 1
+    assert f"groups: {group.id}" in capsys.readouterr().err
 
 
 def test_sweep_is_stopped_resumed_extended_and_deleted(

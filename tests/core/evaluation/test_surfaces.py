@@ -19,7 +19,7 @@ from tests.support.peer_packages import import_or_skip, monai_or_skip
 
 def rows(*lengths: int) -> list[np.ndarray]:
     """Masks of one row of voxels along k, each of them so long."""
-    masks = [np.zeros((1, 1, 12), bool) for _ in lengths]
+    masks = [np.zeros((2, 2, 12), bool) for _ in lengths]
     for mask, length in zip(masks, lengths, strict=True):
         mask[0, 0, :length] = True
     return masks
@@ -33,6 +33,26 @@ def test_surface_dice_of_two_rows_by_hand(spacing_mm: float, shares: list[int]) 
     found = surface_dice(truth, prediction, (1, 1, spacing_mm), (0.5, 2.0, 100))
     for tolerance, value in zip((0.5, 2.0, 100), found.values(), strict=True):
         assert value == pytest.approx(np.mean(steps * spacing_mm <= tolerance)), tolerance
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_surface_in_a_volume_of_one_slice_is_the_outline(axis: int) -> None:
+    """A square of 10 x 10 voxels beside one of 12 x 12 around it, by hand; as surfaces they would be whole squares."""
+    truth, prediction = (np.zeros((20, 20), bool) for _ in range(2))
+    truth[5:15, 5:15], prediction[4:16, 4:16] = True, True
+    spacing_mm = np.insert([1.0, 1.0], axis, 7.0)
+    truth, prediction = np.expand_dims(truth, axis), np.expand_dims(prediction, axis)
+    found = surface_distances(truth, prediction, spacing_mm)
+    # 36 voxels of the inner outline are 1 mm away; of the 44 of the outer one 40, and the corners sqrt(2).
+    assert found.hd95_mm == pytest.approx(np.percentile([1.0] * 40 + [math.sqrt(2)] * 4, 95))
+    assert found.asd_mm == pytest.approx((36 + 40 + 4 * math.sqrt(2)) / 80)
+    assert surface_dice(truth, prediction, spacing_mm, (0.5, 1.0, 2.0)) == {
+        "0.5": 0.0,
+        "1": pytest.approx(76 / 80),
+        "2": 1.0,
+    }
+    single = np.ones((1, 1, 1), bool)
+    assert surface_distances(single, single, spacing_mm).hd95_mm == 0
 
 
 def test_voxel_size_that_a_file_has_rounded_is_within_its_tolerance() -> None:

@@ -97,6 +97,16 @@ def test_augmentation_and_averaging_grow_with_the_passes_over_the_data() -> None
     alone, _ = chosen(replace(HIPPOCAMPI, train=1), minutes=0.0, epochs=2)
     many, _ = chosen(HIPPOCAMPI, minutes=0.0, epochs=2)
     assert alone["affine"] == strong["affine"] and many["affine"] == light["affine"]
+    few = preset("auto").with_values({"minutes": 0.0, "epochs": 1, "samples_train": 5})
+    assert "Averaged weights: over all steps" in choose(few, HIPPOCAMPI).reasons(few)
+
+
+def test_padding_around_thin_volumes_counts_for_no_pass() -> None:
+    """500 sub-volumes of a slice of 48x48 voxels, of which each is the whole slice."""
+    slices = Work(((48, 48, 1),) * 10, ((1.0,) * 3,) * 10, train=10, held_out=2)  # type: ignore[arg-type]
+    config = preset("auto").with_values({"minutes": 0.0, "epochs": 2, "samples_train": 250, "sub_volume": (48, 48, 8)})
+    (reason,) = (r for r in choose(config, slices).reasons(config) if r.startswith("Time"))
+    assert "500 steps, 50 passes" in reason
 
 
 def test_a_short_time_has_smaller_sub_volumes_and_no_validation_that_takes_much_of_it() -> None:
