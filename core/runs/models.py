@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from core.errors import RunError
+from core.formatting import format_count
 from core.paths import DEMO_MODEL, absolute_path
 from core.runs.catalog import find_checkpoint, matching_ids
 from core.runs.group_summary import SweepSummary
@@ -92,10 +93,16 @@ def _models_of(root: Path, group: Group) -> tuple[str, ...]:
     Raises
     ------
     RunError
-        If no trial has finished.
+        If no trial has finished, or a fold has no run any more.
     """
     summary = summarise(root, group)
     if not isinstance(summary, SweepSummary):
+        if summary.missing:
+            number = format_count(len(summary.missing), "fold")
+            raise RunError(
+                f"{group.id}: expected a run of each fold, {number} of {len(group.members)} without one; queue what is "
+                f"missing (runs group {group.id} --complete), or name the runs that are there, joined by {JOIN}"
+            )
         return group.runs
     if summary.best is None:
         raise RunError(f"{group.id}: expected a sweep with a finished trial, none of {summary.total} has finished yet")

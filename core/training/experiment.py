@@ -321,7 +321,7 @@ def _build_network(plan: TrainingPlan, data: RunData, resumed: bool) -> tuple[nn
         foreign = read_foreign_weights(path, like)
         weights, fitted = fit_input_kernels(foreign.weights, model, plan.modalities)
         copied, total = copy_matching_weights(weights, model)
-        return model, f"{copied} of {total} tensors from {path.name}{foreign.how}{fitted}"
+        return model, f"{copied} of {total} tensors from {path.name}{foreign.how}{fitted}{_mostly_fresh(copied, total)}"
     source = load(path)
     weights, fitted = source.weights, ""
     if source.metadata.train_config.data.modality_indicator != config.data.modality_indicator:
@@ -333,5 +333,14 @@ def _build_network(plan: TrainingPlan, data: RunData, resumed: bool) -> tuple[nn
             )
         weights, fitted = fit_input_kernels(weights, model, plan.modalities)
     copied, total = copy_matching_weights(weights, model)
-    text = f"{copied} of {total} tensors from {path.parent.name}/{path.name}{fitted}"
+    text = f"{copied} of {total} tensors from {path.parent.name}/{path.name}{fitted}{_mostly_fresh(copied, total)}"
     return model, text + other_voxel_size(source.metadata, data, plan)
+
+
+def _mostly_fresh(copied: int, total: int) -> str:
+    """A warning where less than half of a network has initial weights; empty otherwise."""
+    if 2 * copied >= total:
+        return ""
+    return (
+        "; warning: the rest begins untrained, choose the network and channels of the initial weights to use them all"
+    )

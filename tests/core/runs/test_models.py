@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,9 @@ def test_group_stands_for_its_runs(root: Path) -> None:
     write_group(root, Group("five-folds", "cross", FOLDS, TrainConfig(), tuple(Member(run) for run in runs)))
     assert [path.parent.name for path in find_models(root, "cross")] == runs
     assert len(find_models(root, "cross+old")) == 3
+    shutil.rmtree(root / runs[1])
+    with pytest.raises(RunError, match=r"run of each fold, 1 fold of 2 without one.*group five-folds --complete"):
+        find_models(root, "cross")
 
 
 def test_a_name_comes_before_the_beginning_of_an_id(root: Path) -> None:

@@ -148,7 +148,13 @@ def test_fine_tuning_with_the_same_or_other_classes(data: Path, run: Path, tmp_p
         ]
         missing = set(pretrained) - set(close)
         assert missing == (set() if copied == "all" else {"classifier.weight", "classifier.bias"})
-        assert "tensors from run/last.safetensors" in next(e for e in events if isinstance(e, Ready)).facts["weights"]
+        weights = next(e for e in events if isinstance(e, Ready)).facts["weights"]
+        assert "tensors from run/last.safetensors" in weights and "warning" not in weights
+    events = []
+    deeper = tiny(path=str(data), channels=(8, 16, 32, 32), init_from=str(source), **SHORT)
+    train_run(deeper, folder, events.append)
+    weights = next(e for e in events if isinstance(e, Ready)).facts["weights"]
+    assert "warning: the rest begins untrained; choose the network and channels" in weights
     with pytest.raises(CheckpointError, match="model and channels"):
         other = tiny(path=str(data), init_from=str(source), model="vnet", channels=(4, 8), **SHORT)
         train_run(other, tmp_path, lambda event: None)
