@@ -81,12 +81,17 @@ def read_members(path: Path) -> tuple[Member, ...]:
     return _parse_members(path, metadata, header)
 
 
-def combine(members: Sequence[Member]) -> CheckpointMetadata:
+def combine(members: Sequence[Member], *, distinct: bool = True) -> CheckpointMetadata:
     """Metadata of an ensemble, after comparing its members.
 
     Its training subjects are those of any member. Held out are subjects that no member was trained on: the test
     subjects of a member are of the test split, unless another one chose its checkpoint by them; the others are of the
     validation split. The postprocessing is that of the members, if all of them have the same.
+
+    Parameters
+    ----------
+    members : sequence of Member. At least two.
+    distinct : bool. Whether one that is there twice is refused; ensembles of earlier versions may have one.
 
     Raises
     ------
@@ -95,6 +100,8 @@ def combine(members: Sequence[Member]) -> CheckpointMetadata:
         or left and right classes differ.
     """
     _check(members)
+    if distinct:
+        _check_distinct(members)
     all_metadata = [member.metadata for member in members]
     first = all_metadata[0]
     rules = first.postprocessing if all(m.postprocessing == first.postprocessing for m in all_metadata) else None
@@ -115,12 +122,6 @@ def combine(members: Sequence[Member]) -> CheckpointMetadata:
 def _check(members: Sequence[Member]) -> None:
     if not 2 <= len(members) <= MAX_MEMBERS:
         raise CheckpointError(f"ensemble: expected 2 to {MAX_MEMBERS} networks, got {len(members)}")
-    for first, second in itertools.combinations(members, 2):
-        if _is_same_network(first, second):
-            where = "" if first.path == second.path else f" ({first.path} and {second.path})"
-            raise CheckpointError(
-                f"ensemble: expected different networks, got {first.name} twice{where}; name each once"
-            )
     first, *others = members
     sided = [member for member in members if _exchanged(member) is not None]
     for other in others:
@@ -140,6 +141,15 @@ def _check(members: Sequence[Member]) -> None:
             raise CheckpointError(
                 f"ensemble: expected networks that treat left and right alike; {sided[0].name} exchanges "
                 f"{_pairs_text(sided[0])} in mirrored images, {other.name} {_pairs_text(other)}; leave one of them out"
+            )
+
+
+def _check_distinct(members: Sequence[Member]) -> None:
+    for first, second in itertools.combinations(members, 2):
+        if _is_same_network(first, second):
+            where = "" if first.path == second.path else f" ({first.path} and {second.path})"
+            raise CheckpointError(
+                f"ensemble: expected different networks, got {first.name} twice{where}; name each once"
             )
 
 

@@ -113,14 +113,13 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     values = _given_values(args)
     if is_file_reference(values.get("model", "")):
         values["model"] = name_own_network(values["model"])
-    if values.get("layout", "").lower().endswith(".toml"):  # a run is trained in another working directory
-        values["layout"] = str(absolute_path(values["layout"]))
     elif "model" in values:
         values["model"] = architecture(values["model"]).name
+    if values.get("layout", "").lower().endswith(".toml"):  # a run is trained in another working directory
+        values["layout"] = str(absolute_path(values["layout"]))
     if "epochs" in values and "minutes" not in values:
         values["minutes"] = 0.0
     config = base.with_values({"path": args.data, **values})
-    _note_unused(config, values)
     if args.preset != AUTO:
         return config
     from core.cli.auto_preset import choose_values  # reads files
@@ -129,13 +128,16 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     return choose_values(config, values, root, getattr(args, "engine", ""))
 
 
-def _note_unused(config: TrainConfig, given: Collection[str]) -> None:
-    """Say which given options the network or the loss does not use."""
+def run_config(args: argparse.Namespace) -> TrainConfig:
+    """The configuration of a run (:func:`config_from`), after saying which given options its network or its loss does
+    not use."""
+    config, given = config_from(args), _given_values(args)
     model, loss = config.model.model, config.loss.loss
     flags = {spec.name: spec.flag for spec in field_specs()}
     for user, unused in ((model, unused_model_options(model)), (loss, unused_options(loss))):
         if without := [flags[name] for name in given if name in unused]:
             print(f"note: without effect, as {user} does not use it: {', '.join(without)}", file=sys.stderr)
+    return config
 
 
 def add_flags(parser: argparse._ActionsContainer, specs: Sequence[FieldSpec], prefix: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from core.cli.arguments import add_engine
-from core.cli.options import add_config_flags, config_from, takes_all_folds
+from core.cli.options import add_config_flags, run_config, takes_all_folds
 from core.cli.unconfirmed import report_unconfirmed
 from core.paths import checkpoints_root
 from core.runs import submit
@@ -38,9 +38,9 @@ def run(args: argparse.Namespace, worker: str = WORKER) -> int:
     """
     root = checkpoints_root(args.checkpoints)
     if takes_all_folds(args):
-        group = submit_folds(root, config_from(args), args.name, worker, engine=args.engine)
+        group = submit_folds(root, run_config(args), args.name, worker, engine=args.engine)
         print(group.id, flush=True)
         return report_unconfirmed(root, group.runs, group.id)
-    run_id = submit(root, config_from(args), args.name, worker, engine=args.engine)
+    run_id = submit(root, run_config(args), args.name, worker, engine=args.engine)
     print(run_id, flush=True)
     return report_unconfirmed(root, [run_id], run_id)

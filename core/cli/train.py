@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core.cli.arguments import add_engine
 from core.cli.follow import follow
-from core.cli.options import add_config_flags, config_from, takes_all_folds
+from core.cli.options import add_config_flags, run_config, takes_all_folds
 from core.cli.program import program_name
 from core.errors import ConfigError, RunError
 from core.formatting import format_number
@@ -50,10 +50,10 @@ def run(args: argparse.Namespace, worker: str = WORKER) -> int:
             f"fold: expected one fold to train in a terminal, got all; queue all: {program_name()} submit"
         )
     if get_engine(root, args.engine).capabilities.jobs:
-        folder = root / submit(root, config_from(args), args.name, worker, engine=args.engine)
+        folder = root / submit(root, run_config(args), args.name, worker, engine=args.engine)
         print(folder.name, flush=True)
         return _report(root, folder, follow(root, folder.name))
-    config = resolve_config(root, config_from(args))
+    config = resolve_config(root, run_config(args))
     folder = create_run(root, config, args.name, foreground=True)
     print(folder.name, flush=True)
     if sys.stderr.isatty():

@@ -16,6 +16,7 @@ from core.evaluation.metrics import MeanScore, ScoredNames, SubjectScore, score_
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.formatting import format_list
 from core.inference.predictor import Predictor, Segmentation
+from core.inference.sliding_window import NonFiniteLogitsError
 from core.inference.subject_image import SubjectImage
 from core.types import TextProgressCallback
 
@@ -238,7 +239,10 @@ def _segment_subject(
     loaded = load_subject(dataset, id, predictor.modalities)
     show(LOADED_FRACTION)
     step = SEGMENTED_FRACTION - LOADED_FRACTION
-    segmentation = predictor.segment_in_detail(
-        SubjectImage.of(loaded), lambda done, total: show(LOADED_FRACTION + step * done / total)
-    )
+    try:
+        segmentation = predictor.segment_in_detail(
+            SubjectImage.of(loaded), lambda done, total: show(LOADED_FRACTION + step * done / total)
+        )
+    except NonFiniteLogitsError as error:
+        raise NonFiniteLogitsError(f"{id}: {error}") from error
     return loaded, segmentation

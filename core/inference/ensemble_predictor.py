@@ -145,7 +145,7 @@ class EnsemblePredictor(Predictor):
         if len(unseen) == len(self.members):
             return self
         if len(unseen) > 1:
-            return EnsemblePredictor(self.path, unseen, combine(unseen), self._overrides)
+            return EnsemblePredictor(self.path, unseen, combine(unseen, distinct=False), self._overrides)
         return _MemberPredictor(unseen[0], self._overrides).load() if unseen else None
 
     def warnings(self, subject: LoadedSubject) -> tuple[str, ...]:

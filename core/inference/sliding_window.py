@@ -266,6 +266,7 @@ def predict_logits(
     try:
         logits = predicted(options.precision)
         if options.precision != "fp32" and not _is_finite(logits):
+            del logits
             logits = predicted("fp32")
     finally:
         model.train(was_training)

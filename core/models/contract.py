@@ -10,7 +10,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -90,13 +90,17 @@ def _find_problems(config: ModelConfig, in_channels: int, classes: int) -> Itera
 def _check_stated(config: ModelConfig, network: SegmentationNetwork) -> Iterator[str]:
     """What a class states is read from its text, before any of its code runs."""
     entry = architecture(config.model)
+    plain = isinstance(network, OwnNetwork)
     own = type(network.network if isinstance(network, OwnNetwork) else network)
-    read = {"divisor": size_divisor(config), "options": entry.options, "channels": entry.channels}
+    read: dict[str, Any] = {"divisor": size_divisor(config)}
+    if not plain:
+        read |= {"options": entry.options, "channels": entry.channels}
     for name, value in read.items():
         stated = getattr(own, name, value)
+        stated = tuple(stated) if isinstance(stated, list) else stated
         if not isinstance(stated, property) and not callable(stated) and stated != value:
             yield f"{name}: read {value!r} from the class, which has {stated!r}; write it into the class as a literal"
-    if entry.options and isinstance(network, OwnNetwork):
+    if entry.options and plain:
         yield (
             f"options: a torch.nn.Module of (in_channels, classes) is not given any ({', '.join(entry.options)}); "
             "remove them, or derive the class from core.models.blocks.SegmentationNetwork"

@@ -30,7 +30,8 @@ from core.models.blocks import (
 )
 from core.models.own_source import modules_beside
 
-_loaded: dict[Path, tuple[set[str], set[str]]] = {}  # modules beside each file, by :func:`modules_beside`
+_loaded: dict[Path, tuple[dict[str, str], set[str]]] = {}  # by :func:`modules_beside`
+_added: set[str] = set()  # folders of networks that were not on the search path before
 LIMIT_S = 120.0  # longest import or construction of a network, with the packages that it imports, on a loaded machine
 
 
@@ -205,27 +206,32 @@ def _modules_of(path: Path) -> Iterator[None]:
     Raises
     ------
     ImportError
-        If one of two modules of the same name is imported in a function, which could be given the other one.
+        If one of two modules of the same name and other code is imported in a function, which could be given the other
+        one.
     """
-    names, late = modules_beside(path)
-    same: set[str] = set()  # names of modules of both
-    folders: set[str] = set()
-    for other, (other_names, other_late) in _loaded.items():
-        if other.parent == path.parent:
-            continue
-        folders.add(str(other.parent))
-        same |= names & other_names
-        if unclear := names & other_names & (late | other_late):
+    digests, late = modules_beside(path)
+    own = str(path.parent)
+    same: set[str] = set()  # names of modules with other code beside another network
+    for other, (other_digests, other_late) in _loaded.items():
+        differing = {name for name in digests.keys() & other_digests if digests[name] != other_digests[name]}
+        if unclear := differing & (late | other_late):
             raise ImportError(
                 f"beside {other} and {path} are modules of the same name, {min(unclear)}, which one of them imports in "
                 "a function; import it at the top of the file, or rename it"
             )
+        same |= differing
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in same}
-    searched, own = list(sys.path), str(path.parent)
-    sys.path[:] = [*(folder for folder in searched if folder not in {own, *folders}), own]
+    searched = list(sys.path)
+    if same:
+        sys.path.insert(0, own)
+    elif own not in sys.path:  # before the folders of other networks, which may have a file of that name
+        sys.path.insert(next((n for n, folder in enumerate(sys.path) if folder in _added), len(sys.path)), own)
     try:
         yield
-        _loaded[path] = names, late
+        _loaded[path] = digests, late
     finally:
-        sys.path[:] = searched if own in searched else [*searched, own]
+        if own not in searched:
+            searched.append(own)
+            _added.add(own)
+        sys.path[:] = searched
         sys.modules.update(hidden)

@@ -10,7 +10,7 @@ import ast
 import hashlib
 import importlib.util
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,30 +108,48 @@ def code_files(entry: Architecture) -> list[Path]:
     return sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
 
 
-def modules_beside(path: Path) -> tuple[set[str], set[str]]:
-    """Names of the modules and packages beside a file that it imports, directly or not, and of those among them that
-    are imported in a function, when it is called. The program's own package is none of them."""
+def modules_beside(path: Path) -> tuple[dict[str, str], set[str]]:
+    """The modules and packages beside a file that it imports, directly or not.
+
+    Returns
+    -------
+    digests : dict. SHA-256 of the code of each, with what it imports from the folder, by name; the program's own
+        package is none of them.
+    late : set of str. Names of those that are imported in a function, when it is called.
+    """
     files = _with_imports(path)
-    names = {Path(file.relative_to(path.parent).parts[0]).stem for file in files[1:]} - {PROGRAM}
+    by_name: dict[str, list[Path]] = {}
+    for file in files[1:]:
+        by_name.setdefault(Path(file.relative_to(path.parent).parts[0]).stem, []).append(file)
+    by_name.pop(PROGRAM, None)
+    digests = {
+        name: _digest_of(sorted({found for file in own for found in _with_imports(file, path.parent)}))
+        for name, own in by_name.items()
+    }
     late = {name for file in files for tree in _functions(file) for name in _names(tree)}
-    return names, names & late
+    return digests, digests.keys() & late
 
 
 def _digest(entry: Architecture) -> str:
     """SHA-256 of the files of a network, in order of their names, whatever their line ends."""
+    return _digest_of(code_files(entry))
+
+
+def _digest_of(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    for path in code_files(entry):
+    for path in paths:
         digest.update(f"{path.name}\0".encode())
         digest.update(path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
     return digest.hexdigest()
 
 
-def _with_imports(path: Path) -> list[Path]:
-    """A file, and those of its folder that it imports, directly or not."""
+def _with_imports(path: Path, folder: Path | None = None) -> list[Path]:
+    """A file, and those of a folder, by default its own, that it imports, directly or not."""
+    folder = path.parent if folder is None else folder
     found, waiting = {path}, [path]
     while waiting:
         for name in _imported(waiting.pop()):
-            module, package = path.parent / f"{name}.py", path.parent / name
+            module, package = folder / f"{name}.py", folder / name
             files = [module] if module.is_file() else sorted(package.rglob("*.py"))
             waiting += [file for file in files if file not in found]
             found.update(files)

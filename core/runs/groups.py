@@ -277,10 +277,11 @@ def resume_group(root: Path, group: Group, *, data: str = "", force: bool = Fals
     Raises
     ------
     RunError
-        If none ended early, one is still stopping, or one cannot be resumed; those before it are queued then.
+        If none ended early, a trial is still stopping, or one cannot be resumed; those before it are queued then.
     """
     summary = summarise(root, read_group(root, group.id))
-    if stopping := [run.id for run in summary.runs if run.state.state == "stopping"]:
+    stopping = [run.id for run in summary.runs if run.state.state == "stopping"]
+    if stopping and isinstance(summary, SweepSummary):
         raise RunError(f"{format_list(stopping)}: still stopping; resume {group.id} when it has ended")
     runs = resumable_runs(summary)
     waiting = [run for run in summary.runs if is_unconfirmed(run)]

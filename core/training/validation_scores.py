@@ -19,7 +19,7 @@ from core.evaluation.metrics import ScoredNames, dice_from_counts, nan_mean
 from core.events import SUB_VOLUME_DICE, WHOLE_DICE
 from core.imaging.overlay import overlay_classes
 from core.inference.outputs import NetworkOutputs
-from core.inference.sliding_window import InferenceOptions, predict_logits
+from core.inference.sliding_window import InferenceOptions, NonFiniteLogitsError, predict_logits
 from core.labels import IGNORE_INDEX
 from core.losses.build import LossFunction
 from core.models.indicator import with_indicator
@@ -209,7 +209,11 @@ def score_whole_volumes(
     picture = None
     for index in distributed.shard(range(len(subjects))):
         image, label = subjects.image(index), subjects.label(index)
-        prediction = validation_set.outputs.label_map(predict_logits(model, image, options))
+        try:
+            logits = predict_logits(model, image, options)
+        except NonFiniteLogitsError as error:
+            raise NonFiniteLogitsError(f"{subjects.ids[index]}: {error}") from error
+        prediction = validation_set.outputs.label_map(logits)
         counts = validation_set.counts(prediction[None], label[None])
         rows.append(dice_from_counts(*counts.cpu().numpy()))
         packed.append(PackedLabels.pack(prediction.to(torch.uint8).cpu().numpy()))

@@ -54,6 +54,7 @@ def test_a_network_that_is_in_an_ensemble_already_is_refused(members: list[Membe
     inside = [replace(m, metadata=t.metadata) for m, t in zip(stored, trained, strict=True)]
     with pytest.raises(CheckpointError, match=r"got two twice \(.*both\.safetensors and .*best\.safetensors\)"):
         combine([*inside, trained[1]])
+    assert combine([*inside, trained[1]], distinct=False).inference, "as in an ensemble of an earlier version"
     later = replace(trained[1], metadata=replace(trained[1].metadata, progress={"epoch": 9, "elapsed_s": 8.0}))
     assert combine([*inside, later]).progress["elapsed_s"] == 12.0, "another epoch is another network"
 

@@ -9,7 +9,7 @@ import pytest
 
 from core.cli import submit
 from core.cli.auto_preset import chosen_lines
-from core.cli.options import add_config_flags, config_from
+from core.cli.options import add_config_flags, config_from, run_config
 from core.config import TrainConfig
 from core.datasets import DataOptions
 from core.errors import DatasetError, RunError
@@ -17,12 +17,12 @@ from tests.support.checkpoint_files import trained, write_checkpoint
 from tests.support.heads import write_heads
 
 
-def parsed(root: Path, *words: str) -> TrainConfig:
+def parsed(root: Path, *words: str, of_run: bool = False) -> TrainConfig:
     parser = argparse.ArgumentParser()
     add_config_flags(parser)
     args = parser.parse_args(list(words))
     args.checkpoints = str(root)
-    return config_from(args)
+    return run_config(args) if of_run else config_from(args)
 
 
 def test_choices_follow_from_the_headers_and_given_flags_stay(tmp_path: Path) -> None:
@@ -91,11 +91,16 @@ def test_aliases_become_names_and_options_without_effect_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--focal-gamma", "3", "--loss", "ce", "--resnet-depth", "50", "--channels", "4,8"]
-    config = parsed(tmp_path, "data", "--preset", "quick", "--model", "HyPerDenseNET", *words)
+    config = parsed(tmp_path, "data", "--preset", "quick", "--model", "HyPerDenseNET", *words, of_run=True)
     assert config.model.model == "hyperdensenet"
     assert capsys.readouterr().err.splitlines() == [
         "note: without effect, as hyperdensenet does not use it: --resnet-depth",
         "note: without effect, as ce does not use it: --focal-gamma",
     ]
-    parsed(tmp_path, "data", "--preset", "quick", "--loss", "focal", "--focal-gamma", "3")
+    parsed(tmp_path, "data", "--preset", "quick", "--loss", "focal", "--focal-gamma", "3", of_run=True)
+    parsed(tmp_path, "data", "--preset", "quick", "--resnet-depth", "18")  # of a sweep, which may search the network
+    source = write_checkpoint(tmp_path / "source.safetensors", model="med3d", channels=(), resnet_depth="18")
+    data = str(write_heads(tmp_path / "heads", 10))
+    words = ["--preset", "auto", "--device", "cpu", "--init-from", source, "--resnet-depth", "18"]
+    assert parsed(tmp_path, data, *words, of_run=True).model.model == "med3d"
     assert not capsys.readouterr().err

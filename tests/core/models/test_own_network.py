@@ -225,7 +225,6 @@ def test_wrong_weights_are_named(tmp_path: Path, line: str, message: str) -> Non
             "divisor = 2 ** 2",
             "divisor: read 1 from the class, which has 4; write it into the class as a literal",
         ),
-        ("options = tuple(['norm'])", r"options: read \(\) from the class, which has \('norm',\)"),
         ("options = ('channels',)", r"options: a torch.nn.Module of .* is not given any \(channels\)"),
     ],
 )
@@ -298,6 +297,23 @@ def test_modules_of_the_same_name_that_are_imported_later_are_refused(tmp_path: 
     with pytest.raises(ConfigError, match=rf"modules of the same name, {module}, which one of them imports in a func"):
         build_model(ModelConfig(second), 1, 2)
     assert value_of(first) == 4
+
+
+def test_modules_of_the_same_name_and_code_may_be_imported_later(tmp_path: Path) -> None:
+    names = [name_own_network(helped(tmp_path / f"h{n}", f"Alike{n}", 7, "helper_alike", late=True)) for n in range(2)]
+    assert [value_of(name) for name in names] == [7, 7]
+
+
+def test_modules_on_the_search_path_are_found_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that the user has put there stays, in its place, also where another network lies in it."""
+    first = name_own_network(helped(tmp_path / "first", "InPath", 1, "helper_in_path"))
+    monkeypatch.syspath_prepend(str(tmp_path / "first"))
+    (tmp_path / "first" / "library_of_the_user.py").write_text("VALUE = 5\n")
+    second = written(tmp_path, "Uses", "self.conv(image) * 0 + library_of_the_user.VALUE")
+    path = Path(second.rpartition(":")[0])
+    path.write_text(f"import library_of_the_user\n{path.read_text()}")
+    assert value_of(first) == 1 and value_of(name_own_network(second)) == 5
+    assert sys.path[0] == str(tmp_path / "first")
 
 
 def test_check_as_a_command(tmp_path: Path) -> None:
