@@ -341,6 +341,4 @@ def _mostly_fresh(copied: int, total: int) -> str:
     """A warning where less than half of a network has initial weights; empty otherwise."""
     if 2 * copied >= total:
         return ""
-    return (
-        "; warning: the rest begins untrained, choose the network and channels of the initial weights to use them all"
-    )
+    return "; warning: the rest begins untrained; choose the network and channels of the initial weights to use all"
