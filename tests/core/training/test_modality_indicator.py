@@ -3,7 +3,6 @@ prediction."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from core.training import experiment
 from core.training.experiment import train_run
 from tests.support.balls import tiny
 from tests.support.described_balls import MODALITIES, write_described_balls
+from tests.support.ensemble_members import copies_as_networks
 
 SHORT = {"epochs": 1, "samples_train": 16, "samples_val": 4, "whole_every": 1, "channels": (4, 8)}
 LACKING = [(1, "T2"), (4, "T1")]  # p0 and p1 are held out
@@ -129,8 +129,7 @@ def test_network_predicts_a_case_without_a_modality_as_training_showed_it(tmp_pa
     stated = [of_tile for _, of_tile in recorded.evaluating]
     assert stated and all(of_tile == [1.0, 0.0] for of_tile in stated)
     assert predictor.warnings(loaded) == ()
-    (tmp_path / "copy").mkdir()
-    both = open_predictor([best, Path(shutil.copy(best, tmp_path / "copy"))], InferenceOverrides(precision="fp32"))
+    both = open_predictor(copies_as_networks(best, tmp_path), InferenceOverrides(precision="fp32"))
     assert np.mean(both.segment(image) == labels) > 0.999
     maps = compute_feature_maps(predictor, loaded.image, image.spacing_mm)
     shown = maps.stage("input")
