@@ -47,7 +47,7 @@ class CommandParser(argparse.ArgumentParser):
         if word.startswith("-"):
             near = difflib.get_close_matches(word.partition("=")[0], options, n=3)
             return f"{text}, did you mean {' or '.join(near)}?" if near else text
-        together = [n for n in range(len(words)) if [*words[n : n + len(unknown)]] == [*unknown]]
+        together = [n for n in range(len(words)) if list(words[n : n + len(unknown)]) == list(unknown)]
         end = max(together, default=words.index(word))  # of equal values the last are too many
         start = max((n for n in range(end) if words[n] in options), default=-1)
         if start >= 0 and "," in str(options[words[start]].metavar):

@@ -134,8 +134,8 @@ def fit_network(
     shapes : list of tuple. Voxels of each subject at the voxel size of training.
     given : mapping. Values that are given, by field name. With those of the network in the place of what is chosen,
         sub-volume, speed and steps are those of the network that trains.
-    initial : ModelConfig or None. Network of the initial weights, its name no alias. Where ``given`` names another one
-        of its values is chosen its name alone.
+    initial : ModelConfig or None. Network of the initial weights, under its first name. Where ``given`` has another
+        ``model``, that one is fitted; of the initial network only the name stays in the choice, as what was replaced.
     """
     values: dict[str, Any]
     kept: dict[str, Any] = {}  # the network of the initial weights
@@ -190,8 +190,8 @@ def fit_network(
         sub_volume = Choice("Sub-volume", text_of_size, {"sub_volume": smaller.size})
     if initial is not None:
         values = {**values, "model": initial.model}
-    stated = [name for name in ("model", "channels") if name == "model" or name in given]
-    network = Choice("Network", text, values, tuple(stated))
+    stated = ("model", "channels") if "channels" in given else ("model",)
+    network = Choice("Network", text, values, stated)
     training_s = smaller.steps * smaller.step_s
     seconds = training_s, smaller.validation_s, smaller.volume_s
     return FittedNetwork(network, sub_volume, smaller.steps, smaller.passes, *seconds)
