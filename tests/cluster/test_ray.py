@@ -5,6 +5,7 @@ The root is a folder that this machine and the nodes see; PIDs, host names and b
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +76,9 @@ poll_s = 2
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
+    before = socket.if_nameindex()
     with started(RayCluster, missing_for_ray(), TOY_RUNS) as cluster:
+        assert socket.if_nameindex() == before, "its network is its own: changes of this one disturb browsers"
         yield cluster
 
 

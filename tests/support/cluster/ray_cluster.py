@@ -13,14 +13,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tests.support.cluster import separate_network
+from tests.support.cluster.separate_network import SeparateNetwork
 from tests.support.watching import wait_until
 
 ENVIRONMENT = Path(sys.prefix) / "ray"  # Ray's packages stay apart from those of the project
-PROGRAMS = ("ip", "unshare", "mount")
+PROGRAMS = (*separate_network.PROGRAMS, "mount")
 PORT = 8265
 OBJECT_STORE_BYTES = 80_000_000
 ADDRESSES = {"r1": 1, "r2": 2}
-OUTSIDE = 254
 # The network interface is moved in from outside, with its address.
 NODE = """hostname "$1"; cat /proc/sys/kernel/random/uuid >"$2/$1.boot"
 mount --bind "$2/$1.boot" /proc/sys/kernel/random/boot_id
@@ -59,24 +60,20 @@ class RayCluster:
         self.folder = folder
         self.token = folder / "token"
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
-        number = os.getpid()  # processes that test at the same time have networks of their own
-        self._net = f"10.{64 + number // 256 % 128}.{number % 256}"
-        self._bridge = f"ray{number}"
+        self._network = SeparateNetwork(ADDRESSES["r1"], PORT)
 
     @property
     def address(self) -> str:
         """Address of the dashboard, as this machine reaches it."""
-        return f"http://{self._net}.{ADDRESSES['r1']}:{PORT}"
+        return f"http://127.0.0.1:{self._network.forwarded_port}"
 
     def start(self) -> None:
         """Start both nodes; returns when the head knows them."""
         self.token.touch(mode=0o600)
         self.token.write_text(secrets.token_hex(16))
-        names = "".join(f"{self._net}.{number} {name}\n" for name, number in ADDRESSES.items())
+        names = "".join(f"{self._network.address(number)} {name}\n" for name, number in ADDRESSES.items())
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost {os.uname().nodename}\n{names}")
-        _call("ip", "link", "add", self._bridge, "type", "bridge")
-        _call("ip", "addr", "add", f"{self._net}.{OUTSIDE}/24", "dev", self._bridge)
-        _call("ip", "link", "set", self._bridge, "up")
+        self._network.start()
         self.boot("r1")
         self.boot("r2")
 
@@ -98,7 +95,7 @@ class RayCluster:
         node = self._nodes.pop(name)
         node.kill()
         node.wait()
-        subprocess.run(["ip", "link", "del", f"{name}x{os.getpid()}"], capture_output=True, check=False)
+        self._network.disconnect(name)
 
     def get(self, path: str) -> Any:
         """What the dashboard answers to a request."""
@@ -112,12 +109,11 @@ class RayCluster:
         """End everything."""
         for name in list(self._nodes):
             self.power_cut(name)
-        subprocess.run(["ip", "link", "del", self._bridge], capture_output=True, check=False)
+        self._network.stop()
 
     def _start_node(self, name: str) -> subprocess.Popen[bytes]:
         """The init of a new node, whose Ray begins to start."""
-        head = f"{self._net}.{ADDRESSES['r1']}"
-        own = f"{self._net}.{ADDRESSES[name]}"
+        head, own = (self._network.address(ADDRESSES[node]) for node in ("r1", name))
         arguments = [f"--address={head}:6379"]
         if name == "r1":
             arguments = ["--head", "--port=6379", f"--dashboard-host={own}", f"--dashboard-port={PORT}"]
@@ -140,11 +136,7 @@ class RayCluster:
                 stderr=log,
             )
         self._nodes[name] = node
-        init = wait_until(lambda: _child_in_another_network(node.pid), 20)
-        link = f"{name}x{os.getpid()}"
-        _call("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(init))
-        _call("ip", "link", "set", link, "master", self._bridge)
-        _call("ip", "link", "set", link, "up")
+        self._network.connect(wait_until(lambda: _child_in_another_network(node.pid), 20), name)
         return node
 
     def _ask(self, path: str, method: str) -> Any:
@@ -169,11 +161,6 @@ class RayCluster:
         except (OSError, ValueError):
             return False
         return any(node.get("hostname") == name and node["raylet"].get("state") == "ALIVE" for node in nodes)
-
-
-def _call(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
 
 
 def _child_in_another_network(pid: int) -> int | None:
