@@ -19,6 +19,7 @@ import numpy as np
 from core.config import TrainConfig
 from core.errors import DatasetError
 from core.events import Ended, Listener, Metrics, Picture, Preparing, Progress, Ready, Saved
+from core.files import atomic_write
 from core.runs.processes import torchrun_launcher, worker
 from core.runs.reporting import recorder
 
@@ -58,7 +59,7 @@ def toy_experiment(
         listener(Metrics(epoch, step, elapsed, {"train/loss": 1 / epoch, **dice, "lr": 1e-3}))
         listener(Picture(epoch, step, "val/slice", np.zeros((4, 6, 3), np.uint8)))
         if is_main:
-            checkpoint.write_text(str(epoch))
+            atomic_write(checkpoint, str(epoch))  # it is killed at any time
         listener(Saved("last", str(checkpoint), epoch, step, None, None))
         listener(Saved("best", str(folder / "best.safetensors"), epoch, step, epoch / epochs, "sub-volumes"))
     listener(Ended("finished", epochs, epochs * 10, time.monotonic() - started_at))
