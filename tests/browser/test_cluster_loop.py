@@ -19,6 +19,7 @@ from tests.support.cluster.machines import started
 from tests.support.cluster.slurm_cluster import SlurmCluster, missing_for_slurm
 from tests.support.quiz_player import Player
 from tests.support.run_chart import point_count, wait_for_more_points
+from tests.support.train_page import press_start
 from tests.support.watching import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.cluster]
@@ -84,7 +85,7 @@ def start_on_cluster(server: Server, page: Page) -> str:
         field.fill(value)
         field.press("Enter")
     expect(page.get_by_text("--engine gpu-cluster").first).to_be_visible()
-    page.get_by_role("button", name="Start training").click()
+    press_start(page)
     expect(page.get_by_role("heading", name="loop")).to_be_visible(timeout=MINUTE_MS)
     (run,) = runs.list_runs(server.checkpoints)
     return run.id

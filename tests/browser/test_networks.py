@@ -15,6 +15,7 @@ from core.presets import preset
 from tests.browser.conftest import Server
 from tests.support.background_jobs import poll
 from tests.support.balls import write_balls
+from tests.support.train_page import press_start
 from tests.support.viewers import coloured_pixels, pane, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.long(30)]
@@ -53,9 +54,7 @@ def test_network_is_chosen_trained_and_reviewed(server: Server, page: Page, netw
     page.get_by_role("option", name=architecture(network).name, exact=True).click()
     if network != preset("quick").model.model:  # the address has what was changed
         page.wait_for_url(re.compile(f"model~{network}"), timeout=MINUTE_MS)
-    start = page.get_by_role("button", name="Start training")
-    expect(start).to_be_enabled(timeout=MINUTE_MS)
-    start.click()
+    press_start(page)
     page.wait_for_url(re.compile("/runs.*run="), timeout=MINUTE_MS)
     run_id = parse_qs(urlsplit(page.url).query)["run"][0]
     assert runs.get_run(server.checkpoints, run_id).config.model.model == network

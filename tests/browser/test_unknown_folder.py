@@ -15,6 +15,7 @@ from core import runs
 from core.datasets import load_subject, open_dataset
 from tests.browser.conftest import Server
 from tests.support.heads import head
+from tests.support.train_page import press_start
 from tests.support.volume_files import write_nifti
 
 pytestmark = pytest.mark.browser
@@ -79,7 +80,7 @@ def test_unknown_folder_is_described_named_and_trained_on(
     assert sorted(folder.rglob("*")) == before, "the folder is not written to"
 
     page.get_by_role("button", name="Train on this").click()
-    page.get_by_role("button", name="Start training").click(timeout=120_000)
+    press_start(page)
     badge = page.get_by_test_id("stBadge").or_(page.locator(".stMarkdownBadge"))
     expect(badge.filter(has_text="running").first).to_be_visible(timeout=240_000)
     run = next(r for r in runs.list_runs(server.checkpoints) if f"run={r.id}" in page.url)

@@ -19,6 +19,7 @@ from core.runs.store.process import process_identity
 from tests.browser.conftest import Server
 from tests.support.balls import write_balls
 from tests.support.run_chart import wait_for_more_points
+from tests.support.train_page import press_start
 from tests.support.watching import processes_of, wait_for_step, wait_until
 
 pytestmark = [
@@ -109,7 +110,7 @@ def start(server: Server, page: Page, name: str) -> str:
         page.get_by_label(label, exact=True).fill(value)
         page.get_by_label(label, exact=True).press("Enter")
     expect(page.get_by_text("--name ")).to_be_visible()
-    page.get_by_role("button", name="Start training").click()
+    press_start(page)
     expect(page.get_by_role("heading", name=name)).to_be_visible(timeout=MINUTE_MS)
     (run,) = (run for run in runs.list_runs(server.checkpoints) if run.name == name)
     return run.id
