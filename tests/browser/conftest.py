@@ -25,7 +25,7 @@ from tests.support.quiz_runs import QuizRun
 ROOT = project_root()
 FOLDER = Path(__file__).parent
 START_TIMEOUT_S = 60
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 60_000
 # ``streamlit`` in a process that does not find the ready-made model, whose jobs would compete with the tests.
 WITHOUT_DEMO_MODEL = """
 import pathlib, core.paths

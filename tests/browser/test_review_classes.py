@@ -13,7 +13,7 @@ from tests.browser.conftest import Server
 from tests.support.accessibility import findings, focused
 from tests.support.balls import COLOURS
 from tests.support.quiz_runs import QuizRun
-from tests.support.review_cases import Case, colour_at, hand_made_case, mistakes, open_case
+from tests.support.review_cases import Case, expect_colour, hand_made_case, mistakes, open_case
 from tests.support.viewers import Pane, pane, settle, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
@@ -53,11 +53,11 @@ def test_a_colour_is_used_by_panes_legend_and_list_and_is_kept_and_copied(
     at = case.first(1, 2)  # class "bright" of the reference
     open_case(page, case, at)
     truth = pane(page, "axial", "truth")
-    assert colour_at(truth, case, at) == pytest.approx(rgb(COLOURS[1]), abs=3)
+    expect_colour(truth, case, at, COLOURS[1])
     page.locator("summary").get_by_text("Classes", exact=True).press("Enter")
     page.get_by_label("Colour of bright").fill(CHOSEN)
     settle(page)
-    assert colour_at(truth, case, at) == pytest.approx(rgb(CHOSEN), abs=3)
+    expect_colour(truth, case, at, CHOSEN)
     mark = page.get_by_role("group", name="Classes", exact=True).get_by_role("button", name="bright").locator("i")
     expect(mark).to_have_css("background-color", css(CHOSEN))
     bar = page.locator(".case[aria-selected=true] .bars b").first
@@ -74,16 +74,16 @@ def test_a_colour_is_used_by_panes_legend_and_list_and_is_kept_and_copied(
     copied = browser.new_context().new_page()
     copied.goto(page.url)
     wait_until_ready(copied)
-    assert colour_at(truth_without_crosshair(copied), case, at) == pytest.approx(rgb(CHOSEN), abs=3)
+    expect_colour(truth_without_crosshair(copied), case, at, CHOSEN)
     copied.context.close()
     page.goto(case.url + "&at=" + ",".join(str(n + 1) for n in at))  # without a look
     wait_until_ready(page)
-    assert colour_at(truth_without_crosshair(page), case, at) == pytest.approx(rgb(CHOSEN), abs=3)
+    expect_colour(truth_without_crosshair(page), case, at, CHOSEN)
     expect(page.locator(".case[aria-selected=true] .bars b").first).to_have_css("background-color", css(CHOSEN))
     page.locator("summary").get_by_text("Classes", exact=True).click()
     page.get_by_role("button", name="Reset colours").click()
     settle(page)
-    assert colour_at(pane(page, "axial", "truth"), case, at) == pytest.approx(rgb(COLOURS[1]), abs=3)
+    expect_colour(pane(page, "axial", "truth"), case, at, COLOURS[1])
     expect(page.locator(".case[aria-selected=true] .bars b").first).to_have_css("background-color", css(COLOURS[1]))
     expect(page).not_to_have_url(re.compile("palette"))
 

@@ -14,7 +14,7 @@ from core.colours import rgb
 from tests.browser.conftest import Server
 from tests.support.balls import COLOURS, SPACING_MM
 from tests.support.quiz_runs import QuizRun
-from tests.support.review_cases import Case, colour_at, hand_made_case, mistakes, open_case
+from tests.support.review_cases import Case, expect_colour, hand_made_case, mistakes, open_case
 from tests.support.viewers import open_menu, pane, settle, voxel, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
@@ -42,7 +42,7 @@ def test_blink_swipe_and_checkerboard_show_each_segmentation_in_its_place(page: 
     shown = pane(page, "axial", "compare")
     settle(page)
     for colour, name in ((TRUTH, "reference"), (PREDICTION, "prediction"), (TRUTH, "reference")):
-        assert colour_at(shown, case, wrong) == pytest.approx(colour, abs=3)
+        expect_colour(shown, case, wrong, colour)
         assert f", {name}" in str(shown.canvas.get_attribute("aria-label"))
         page.keyboard.press("t")  # the pane that is new has the keys
         settle(page)
@@ -52,7 +52,7 @@ def test_blink_swipe_and_checkerboard_show_each_segmentation_in_its_place(page: 
     for n in range(30):
         page.keyboard.press("[" if n < 5 else "Control+Alt+[")  # AltGr, as Windows reports it
     settle(page)
-    assert colour_at(shown, case, wrong) == pytest.approx(PREDICTION, abs=3), "the line is at the left"
+    expect_colour(shown, case, wrong, PREDICTION, "the line is at the left")
     box = shown.canvas.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 1, box["y"] + 90)
@@ -60,7 +60,7 @@ def test_blink_swipe_and_checkerboard_show_each_segmentation_in_its_place(page: 
     page.mouse.move(box["x"] + box["width"] - 3, box["y"] + 90, steps=3)
     page.mouse.up()
     settle(page)
-    assert colour_at(shown, case, wrong) == pytest.approx(TRUTH, abs=3), "the line is at the right"
+    expect_colour(shown, case, wrong, TRUTH, "the line is at the right")
     assert voxel(page) == wrong, "the crosshair stays"
     touch = page.context.new_cdp_session(page)
     touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
@@ -68,7 +68,7 @@ def test_blink_swipe_and_checkerboard_show_each_segmentation_in_its_place(page: 
         points = [] if x is None else [{"x": box["x"] + x, "y": box["y"] + 90}]
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     settle(page)
-    assert colour_at(shown, case, wrong) == pytest.approx(PREDICTION, abs=3), "a finger drags the line"
+    expect_colour(shown, case, wrong, PREDICTION, "a finger drags the line")
     assert voxel(page) == wrong
     modes.get_by_role("button", name="checkerboard").click()
     settle(page)

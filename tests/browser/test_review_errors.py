@@ -7,12 +7,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from core.colours import rgb
 from tests.browser.conftest import Server
 from tests.support.accessibility import findings
 from tests.support.balls import COLOURS
 from tests.support.quiz_runs import QuizRun
-from tests.support.review_cases import Case, colour_at, hand_made_case, mistakes, open_case
+from tests.support.review_cases import Case, expect_colour, expect_grey, hand_made_case, mistakes, open_case
 from tests.support.viewers import settle, voxel, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
@@ -50,7 +49,7 @@ def case(quiz_server: Server, quiz_run: QuizRun) -> Iterator[Case]:
 def test_each_error_has_the_colour_of_its_kind_or_of_its_classes_and_can_be_hidden(page: Page, case: Case) -> None:
     wrong = case.first(1, 2)
     shown = open_case(page, case, wrong)
-    assert colour_at(shown, case, wrong) == pytest.approx(rgb(WRONG_CLASS), abs=3)
+    expect_colour(shown, case, wrong, WRONG_CLASS)
     readout = page.locator(".readout")
     expect(readout).to_contain_text("errorbright taken for dark")
     kinds = page.get_by_role("group", name="Errors", exact=True)
@@ -61,12 +60,12 @@ def test_each_error_has_the_colour_of_its_kind_or_of_its_classes_and_can_be_hidd
     for colouring, colour in (("reference", COLOURS[1]), ("prediction", COLOURS[2])):
         by.get_by_role("button", name=colouring).click()
         settle(page)
-        assert colour_at(shown, case, wrong) == pytest.approx(rgb(colour), abs=3), colouring
+        expect_colour(shown, case, wrong, colour, colouring)
     by.get_by_role("button", name="kind").click()
     page.get_by_text("Classes of errors").click()
     kinds.get_by_role("button", name="wrong class").click()
     settle(page)
-    assert max(colour_at(shown, case, wrong)) - min(colour_at(shown, case, wrong)) <= 2, "grey: hidden"
+    expect_grey(shown, case, wrong, "hidden")
     assert "wrong class hidden" in str(shown.canvas.get_attribute("aria-label"))
     kinds.get_by_role("button", name="wrong class").click(modifiers=["Alt"])  # only these
     expect(kinds.get_by_role("button", pressed=True)).to_have_count(1)
@@ -80,10 +79,10 @@ def test_hidden_classes_hide_their_errors_but_change_no_kind(page: Page, case: C
     classes = page.get_by_role("group", name="Classes", exact=True)
     classes.get_by_role("button", name="dark").click()
     settle(page)
-    assert colour_at(shown, case, wrong) == pytest.approx(rgb(WRONG_CLASS), abs=3), "not a false negative"
+    expect_colour(shown, case, wrong, WRONG_CLASS, "not a false negative")
     classes.get_by_role("button", name="bright").click()
     settle(page)
-    assert max(colour_at(shown, case, wrong)) - min(colour_at(shown, case, wrong)) <= 2
+    expect_grey(shown, case, wrong)
     expect(page.get_by_text("hidden by the legend")).to_be_visible()
     for name in ("dark", "bright"):
         classes.get_by_role("button", name=name).click()
@@ -92,11 +91,11 @@ def test_hidden_classes_hide_their_errors_but_change_no_kind(page: Page, case: C
     expect(pairs.get_by_role("button")).to_have_count(4)  # all, and three pairs
     pairs.get_by_role("button", name="false positive, bright").click()
     settle(page)
-    assert max(colour_at(shown, case, wrong)) - min(colour_at(shown, case, wrong)) <= 2
+    expect_grey(shown, case, wrong)
     page.locator(".findings .card").first.click()
     at = voxel(page)
     assert (case.truth[at], case.prediction[at]) == (0, 1)
-    assert colour_at(shown, case, at) == pytest.approx(rgb(FALSE_POSITIVE), abs=3)
+    expect_colour(shown, case, at, FALSE_POSITIVE)
 
 
 def test_keys_lead_from_the_largest_error_to_the_next_without_a_request(page: Page, case: Case) -> None:

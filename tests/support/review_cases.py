@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import pytest
 from playwright.sync_api import Page
 
+from core.colours import rgb
 from core.datasets import load_subject, open_dataset
 from core.imaging.volume import write_label
 from core.types import VoxelIndex
 from tests.browser.conftest import Server
 from tests.support.quiz_runs import QuizRun
 from tests.support.viewers import Pane, open_menu, pane, settle, voxel, wait_until_ready
+
+COLOUR_TIMEOUT_S = 10.0
+
+Holds: TypeAlias = Callable[[tuple[int, int, int]], bool]  # whether a colour is as wanted
 
 
 @dataclass(frozen=True)
@@ -83,3 +91,22 @@ def open_case(page: Page, case: Case, at: VoxelIndex) -> Pane:
 def colour_at(shown: Pane, case: Case, at: VoxelIndex) -> tuple[int, int, int]:
     """Colour of a voxel in the axial slice that is shown (radiological: mirrored, anterior at the top)."""
     return shown.voxel_colour(case.truth.shape[0] - 1 - at[0], case.truth.shape[1] - 1 - at[1])
+
+
+def expect_colour(shown: Pane, case: Case, at: VoxelIndex, colour: str | Sequence[int], why: str = "") -> None:
+    """Wait until a voxel has a colour, ``#rrggbb`` or red, green and blue from 0 to 255, with a tolerance of 3."""
+    wanted = rgb(colour) if isinstance(colour, str) else tuple(colour)
+    _expect(shown, case, at, lambda found: found == pytest.approx(wanted, abs=3), f"{wanted} {why}")
+
+
+def expect_grey(shown: Pane, case: Case, at: VoxelIndex, why: str = "") -> None:
+    """Wait until a voxel has a grey of the image, that is, no overlay."""
+    _expect(shown, case, at, lambda found: max(found) - min(found) <= 2, f"grey {why}")
+
+
+def _expect(shown: Pane, case: Case, at: VoxelIndex, holds: Holds, wanted: str) -> None:
+    """Wait until the colour of a voxel is as wanted: a busy page may draw later than after two frames."""
+    end = time.monotonic() + COLOUR_TIMEOUT_S
+    while not holds(found := colour_at(shown, case, at)):
+        assert time.monotonic() < end, f"colour of voxel {at}: expected {wanted.strip()}, found {found}"
+        time.sleep(0.05)

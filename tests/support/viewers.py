@@ -12,6 +12,11 @@ from core.types import VoxelIndex
 READY_MS = 120_000
 COMPLETE = "[data-testid=stApp][data-test-script-state=notRunning]"  # present while no script of the page runs
 _ANY = re.compile(r"\d")
+_VOXEL_COLOUR = """(c, [column, row]) => {
+    const [x, y, sx, sy] = c.dataset.at.split(',').map(Number), scale = c.width / c.clientWidth;
+    const place = [Math.floor((x + column * sx) * scale), Math.floor((y + row * sy) * c.height / c.clientHeight)];
+    return [...c.getContext('2d').getImageData(...place, 1, 1).data];
+}"""
 
 
 def wait_until_ready(page: Page) -> None:
@@ -92,9 +97,12 @@ class Pane:
         return red, green, blue
 
     def voxel_colour(self, column: int, row: int) -> tuple[int, int, int]:
-        """The colour in the middle of a voxel of the slice: column from the left, row from the top, from 0."""
-        x, y, sx, sy = self.at
-        return self.pixel(x + (column + 0.5) * sx, y + (row + 0.5) * sy)
+        """The colour in the middle of a voxel of the slice: column from the left, row from the top, from 0.
+
+        The place of the slice and the colour are read at once: the layout of the page may change at any time.
+        """
+        red, green, blue, _ = self.canvas.evaluate(_VOXEL_COLOUR, [column + 0.5, row + 0.5])
+        return red, green, blue
 
     def picture(self) -> str:
         """The picture as a data URL, to compare."""
