@@ -162,7 +162,7 @@ def _facts(summary: DatasetSummary, split: Split, outlook: _Outlook) -> None:
             ("Memory", _memory(planned, cost)),
             *_kept_epochs(config, cost),
             *_device(outlook.place),
-            ("Time", ESTIMATING if cost is None else _time(outlook, cost)),
+            ("Time", _time(outlook)),
             *_left_and_right(config, summary),
         ]
     )
@@ -175,10 +175,9 @@ def _network(config: TrainConfig, cost: StepCost | None) -> str:
 
 
 def _memory(planned: TrainingPlan, cost: StepCost | None) -> str:
-    step = "" if cost is None else f"about {format_bytes(cost.step_bytes)} for a step, "
+    step = ESTIMATING if cost is None else f"about {format_bytes(cost.step_bytes)}"
     program = f", {format_bytes(PROGRAM_BYTES)} for the program" if planned.device == "cpu" else ""
-    estimating = f"; {ESTIMATING}" if cost is None else ""
-    return f"{step}{format_bytes(planned.data_bytes)} for the data{program}{estimating}"
+    return f"{step} for a step, {format_bytes(planned.data_bytes)} for the data{program}"
 
 
 def _kept_epochs(config: TrainConfig, cost: StepCost | None) -> list[tuple[str, str]]:
@@ -221,21 +220,27 @@ def _device(place: TrainingPlace) -> list[tuple[str, str]]:
     return [("Device", formatting.sentence(text))]
 
 
-def _time(outlook: _Outlook, cost: StepCost) -> str:
-    """The range of the duration: as the last runs took on this machine or engine, or what it usually is."""
-    config, planned, measured = outlook.config, outlook.planned, outlook.place.measured
+def _time(outlook: _Outlook) -> str:
+    """The range of the duration: as the last runs took on this machine or engine, or what it usually is.
+
+    It is about as long while it is estimated: buttons below keep their places when the estimate arrives.
+    """
+    config, planned, cost, measured = outlook.config, outlook.planned, outlook.cost, outlook.place.measured
     shortest, longest = measured.shortest, measured.longest
     if not measured.runs:
         shortest, longest = DEVICE_KINDS[planned.device].uncertainty
-    epoch_s = planned.epoch_s(cost)
-    epoch = f"{_range(epoch_s * shortest, epoch_s * longest)} per epoch"
+
+    def between(seconds: Callable[[StepCost], float]) -> str:
+        return ESTIMATING if cost is None else _range(seconds(cost) * shortest, seconds(cost) * longest)
+
+    epoch = f"{between(planned.epoch_s)} per epoch"
     source = f"as fast as {measured.source}" if measured.runs else "a rough estimate"
     correction = f"{source}; the run itself corrects it within seconds"
     if config.run.minutes:
         return f"ends within {config.run.minutes:g} min; {epoch}, {correction}"
-    total_s = epoch_s * config.run.epochs + planned.validations_s(cost, outlook.held_out)
-    total = _range(total_s * shortest, total_s * longest)
-    epochs = formatting.count(config.run.epochs, "epoch") + (" with validation" if outlook.held_out else "")
+    held_out = outlook.held_out
+    total = between(lambda known: planned.epoch_s(known) * config.run.epochs + planned.validations_s(known, held_out))
+    epochs = formatting.count(config.run.epochs, "epoch") + (" with validation" if held_out else "")
     return f"{epoch}, {total} for {epochs}; {correction}"
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from core.errors import ConfigError
+from core.runs.store.engine_records import LOCAL
+from core.training.plan import StepCost
 from tests.support.balls import tiny, write_balls
 from tests.support.nested_tumours import CLASSES, write_tumours
 from ui.shared import cache
 from ui.shared.network_inspector import NetworkInspector, step_cost
-from ui.train.forecast import forecast, unoriented_subjects
+from ui.train.forecast import ESTIMATING, forecast, render, unoriented_subjects
 
 
 @pytest.mark.slow
@@ -51,3 +53,26 @@ def test_voxel_size_is_that_of_the_subjects_of_the_run(tmp_path: Path, monkeypat
     assert planned.spacing_mm == fine
     assert planned.data_bytes == 2 * 20 * 24 * 18 * 3
     assert unoriented_subjects(config, summary) == ["ball_4"]
+
+
+@pytest.mark.parametrize("minutes", [0.0, 3.0])
+def test_lines_are_as_long_while_the_cost_is_estimated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float
+) -> None:
+    """The buttons below stay where they are when the estimate arrives."""
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path))
+    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(tmp_path / "runs"))
+    summary = cache.dataset_summary(str(write_balls(tmp_path / "data", 5)))
+    config = tiny(path=str(tmp_path / "data"), minutes=minutes, epochs=20)
+    cost = StepCost(1_234_567, forward_gflop=1.0, training_gflop=3.0, step_bytes=10**8)
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr("ui.train.forecast.facts_list", lambda rows: shown.append(dict(rows)))
+    for known in (None, cost):
+        monkeypatch.setattr("ui.train.forecast.step_cost", lambda *_, known=known: known)
+        assert render(config, summary, LOCAL).can_start
+    estimating, complete = shown
+    assert list(estimating) == list(complete)
+    assert {"Network", "Memory", "Time"} <= {name for name in estimating if ESTIMATING in estimating[name]}
+    assert not any(ESTIMATING in text for text in complete.values())
+    for name, text in estimating.items():
+        assert abs(len(text) - len(complete[name])) <= 24, (text, complete[name])
