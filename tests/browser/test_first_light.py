@@ -67,6 +67,7 @@ def test_run_started_on_the_page_finishes_although_the_server_is_killed(tmp_path
         expect(review.get_by_role("button", name=re.compile("^Segment"))).to_have_count(0)  # nothing is left to segment
         review_button.click()
         expect(page).to_have_url(re.compile(rf"/review\?.*model={run.id}"))
+        assert "Stack (most recent call last)" not in server.log(), "a terminal without warnings of Streamlit"
     finally:
         server.stop()
         for run in runs.list_runs(server.checkpoints):
