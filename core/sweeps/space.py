@@ -152,10 +152,12 @@ def parse_dimension(name: str, text: str) -> Dimension:
         )
     if is_number(spec) and ":" in text:
         return _parse_range(spec, text)
-    values = tuple(dict.fromkeys(_parse_value(spec, part) for part in text.split(",") if part.strip()))
+    parts = [part for part in text.split(",") if part.strip()]
+    values = tuple(dict.fromkeys(_parse_value(spec, part) for part in parts))
     if len(values) < 2:
-        what = "a range LOW:HIGH or two or more values" if is_number(spec) else "two or more values"
-        raise ConfigError(f"search: {name}: expected {what}{_allowed(spec)}; got {text.strip()!r}")
+        what = "a range LOW:HIGH or two or more different values" if is_number(spec) else "two or more different values"
+        same = f", which is {choice_text(spec, values[0])} each time" if len(parts) > 1 else ""
+        raise ConfigError(f"search: {name}: expected {what}{_allowed(spec)}; got {text.strip()!r}{same}")
     return Dimension(name, values)
 
 
