@@ -27,6 +27,7 @@ from core.datasets import fingerprint, open_dataset
 from core.datasets.splits import split_subjects
 from core.inference.tile_grid import number_of_tiles
 from core.presets import AUTO, command_line, preset
+from core.runs import list_runs
 from core.runs.store.metrics_file import read_metrics
 from core.training.auto_network import FORWARD_SHARE, VALIDATIONS_SHARE
 from core.training.plan import TrainingPlan, make_plan
@@ -90,6 +91,7 @@ class Measuring:
     in_steps : bool. Whether budgets are converted to numbers of steps, by the speed of a short training.
     device : str. As in the configuration.
     jobs : int. Cases that are measured at once, each on its part of the cores.
+    again : bool. Whether trainings are repeated that have finished in the folder of the runs.
     """
 
     folders: dict[str, str]
@@ -98,6 +100,7 @@ class Measuring:
     in_steps: bool = False
     device: str = "auto"
     jobs: int = 1
+    again: bool = False
     _no_runs: Path = field(init=False)
     _preparing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -229,7 +232,10 @@ class Measuring:
     # --- training and scores ------------------------------------------------------------------------------------------
 
     def _train(self, config: TrainConfig, case: Case) -> Path:
-        return self._run(["train", *_arguments(config), "--name", case.label[:30]])
+        """Folder of a run with the configuration; one that has finished is taken."""
+        kept = () if self.again else (run for run in list_runs(self.work) if run.state.state == "finished")
+        same = next((run.folder for run in kept if command_line(run.config) == command_line(config)), None)
+        return same or self._run(["train", *_arguments(config), "--name", case.label[:30]])
 
     def _run(self, command: list[str], undisturbed: bool = False) -> Path:
         """Train, and return the folder of the run."""

@@ -17,6 +17,7 @@ from core.datasets import open_dataset
 from core.datasets.splits import split_subjects
 from core.models import MODELS
 from tests.support.heads import write_heads
+from tests.support.run_folders import make_run
 
 
 def result(case: Case, dice: float, **more: Any) -> dict[str, Any]:
@@ -246,6 +247,30 @@ def test_command_of_a_training_is_kept_without_folders_of_the_machine(
     (command,) = measuring.measure(Case("networks", "vnet", "hippocampus", "quick", 3.0))["command"]
     assert command.startswith("python -m core train heads --preset quick") and "--minutes 3" in command
     assert str(tmp_path) not in json.dumps(file.results)
+
+
+@pytest.mark.slow
+def test_trainings_of_a_case_that_had_finished_are_not_repeated(
+    file: ResultFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_heads(tmp_path / "heads", 5)
+    work, case = tmp_path / "work", Case("ensemble", "auto", "hippocampus", "quick", 10.0)
+    measuring = Measuring({"hippocampus": str(tmp_path / "heads")}, work, file)
+    configs = measuring._configs(case)
+    for config, state in zip(configs[:2], ("finished", "stopped"), strict=True):
+        make_run(work, "auto", state, **config.values())
+    trained: list[str] = []
+
+    def run(command: list[str], undisturbed: bool = False) -> Path:
+        trained.append(command[command.index("--fold") + 1] if "--fold" in command else "0")
+        return tmp_path
+
+    monkeypatch.setattr(measuring, "_run", run)
+    folders = [measuring._train(config, case) for config in configs]
+    assert trained == ["1", "2", "3", "4"] and folders[0].parent == work
+    measuring.again = True
+    measuring._train(configs[0], case)
+    assert trained[4:] == ["0"]
 
 
 def test_tables_in_the_documents_are_those_of_the_results() -> None:
