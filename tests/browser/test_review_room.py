@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from core.evaluation.error_map import DESCRIPTION
 from tests.browser.conftest import Server
@@ -19,6 +19,7 @@ from tests.support.quiz_runs import QuizRun
 from tests.support.review_cases import Case, colour_at, expect_grey, hand_made_case, mistakes
 from tests.support.viewers import Pane, settle, voxel, wait_until_ready
 from tests.support.volume_files import load, write_nifti
+from tests.support.watching import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
 
@@ -36,6 +37,12 @@ def subject_of(case: Case) -> str:
 
 def pane_of(page: Page, row: str) -> Pane:
     return Pane(page.locator(f"canvas.pane[data-plane=axial][data-row='{row}']"))
+
+
+def is_one_row(first: Locator, last: Locator) -> bool:
+    """Whether controls stand beside each other."""
+    a, b = first.bounding_box(), last.bounding_box()
+    return a is not None and b is not None and b["y"] < a["y"] + a["height"]
 
 
 def test_an_uploaded_segmentation_is_shown_scored_and_refused_on_another_grid(
@@ -101,11 +108,10 @@ def test_second_prediction_beside_the_first_one_says_who_is_right_and_is_in_the_
     wait_until_ready(copied)
     expect(pane_of(copied, "who is right").canvas).to_be_visible()
     copied.context.close()
+    full_screen = page.get_by_role("button", name="Full screen")
     for width in (1440, 800):
         page.set_viewport_size({"width": width, "height": 1000})
-        settle(page)
-        first, last = show.bounding_box(), page.get_by_role("button", name="Full screen").bounding_box()
-        assert first and last and last["y"] < first["y"] + first["height"], f"one row of controls at {width} px"
+        wait_until(lambda: is_one_row(show, full_screen), 30, 0.1)
     page.locator("summary").get_by_text("More", exact=True).click()
     page.get_by_role("group", name="Planes").get_by_role("button", name="coronal").click()
     expect(page.locator("canvas.pane[data-plane=coronal]").first).to_be_visible()
@@ -179,7 +185,8 @@ def test_a_note_leads_back_to_its_place_after_a_reload(page: Page, case: Case) -
     page.get_by_placeholder("Comment").fill("look at the rim")
     page.get_by_text("discuss", exact=True).first.click()
     page.get_by_role("button", name="Save note").click()
-    expect(page.get_by_text("look at the rim")).to_be_visible()
+    noted = page.get_by_role("paragraph").filter(has_text="look at the rim")  # the field is empty a moment later
+    expect(noted).to_be_visible()
     row = page.locator(".case[aria-selected=true]")
     expect(row.locator(".flag.discuss")).to_have_text("discuss")
     page.goto(case.url + "&at=10,12,9")
@@ -188,7 +195,7 @@ def test_a_note_leads_back_to_its_place_after_a_reload(page: Page, case: Case) -
     page.get_by_role("button", name="4,5,6").click()
     expect(page.locator(".root[data-voxel]").first).to_have_attribute("data-voxel", "3,4,5")
     page.get_by_role("button", name="Remove").click()
-    expect(page.get_by_text("look at the rim")).to_have_count(0)
+    expect(noted).to_have_count(0)
 
 
 def test_exports_are_downloaded_complete(page: Page, case: Case, quiz_run: QuizRun, tmp_path: Path) -> None:

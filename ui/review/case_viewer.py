@@ -16,7 +16,7 @@ from ui.review.views import VIEWER
 from ui.shared.query_params import query_params
 from ui.shared.state import CROSSHAIR, LOOK
 from ui.viewer import look
-from ui.viewer.component import Reveal, SurfaceUrls, Target, ViewerOptions, viewer
+from ui.viewer.component import Reveal, Settled, SurfaceUrls, Target, ViewerOptions, viewer
 from ui.viewer.scenes import Scene
 from ui.viewer.second_prediction import LAYER as SECOND_PREDICTION
 
@@ -107,13 +107,20 @@ def case_viewer(
     if settled is None:
         return
     colours = look.class_colours(query_params.get(LOOK, ""))
-    query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled.voxel)
+    keep_in_address(settled, scene.image)
+    if look.class_colours(settled.look) != colours:
+        st.rerun()
+
+
+def keep_in_address(settled: Settled, image: str) -> None:
+    """Write what a viewer has reported into the URL of the page; the crosshair only if it is that of the image that is
+    shown: a report may arrive when the page has gone on to another case."""
+    if settled.image == image:
+        query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled.voxel)
     if settled.look:
         query_params[LOOK] = settled.look
     else:
         query_params.pop(LOOK, None)
-    if look.class_colours(settled.look) != colours:
-        st.rerun()
 
 
 def shown_classes(classes: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:

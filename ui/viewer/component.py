@@ -171,10 +171,12 @@ class Settled:
     ----------
     voxel : tuple of int. Voxel index of the crosshair.
     look : str. Panes, window, overlay and hidden classes, as a text for the address of the page; empty by default.
+    image : str. Address of the image that was shown, :attr:`Scene.image`; the page may show another one since.
     """
 
     voxel: VoxelIndex
     look: str
+    image: str
 
 
 def viewer(scene: Scene, key: str, options: ViewerOptions | None = None, *, report: bool = False) -> Settled | None:
@@ -239,4 +241,4 @@ def _parse(settled: Mapping[str, Any] | None) -> Settled | None:
     if not settled:
         return None
     i, j, k = (int(n) for n in settled["voxel"])
-    return Settled((i, j, k), str(settled["look"]))
+    return Settled((i, j, k), str(settled["look"]), str(settled.get("image", "")))

@@ -45,8 +45,9 @@ class Interaction {
     if (placeFor && isReady && element?.closest?.(`.st-key-${placeFor}`)) this.reportNow();
   }
 
+  // With the image: a report may reach the page when it shows the next case, whose crosshair is elsewhere.
   settledState() {
-    return JSON.stringify({ voxel: this.voxel, look: lookOf(this) });
+    return JSON.stringify({ voxel: this.voxel, look: lookOf(this), image: this.data.image });
   }
 
   paneOf(event) {

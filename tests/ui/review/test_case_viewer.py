@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from core.imaging.display import Channel, Grid
 from core.types import VoxelIndex
-from ui.review.case_viewer import parse_crosshair, sharpest_plane
+from ui.review.case_viewer import keep_in_address, parse_crosshair, sharpest_plane
+from ui.shared.state import CROSSHAIR, LOOK
+from ui.viewer.component import Settled
 from ui.viewer.scenes import Scene
 
 SCENE = Scene(Grid((4, 5, 6), (1, 1, 1), None), (Channel("T1", 0, 1, (0, 1)),), "/api/volumes/x")
@@ -23,6 +27,16 @@ def test_crosshair_of_the_url_is_moved_into_the_volume_or_none_if_it_is_invalid(
     text: str | None, voxel: VoxelIndex | None
 ) -> None:
     assert parse_crosshair(text, SCENE) == voxel
+
+
+def test_crosshair_that_was_reported_for_another_case_is_not_that_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = {CROSSHAIR: "1,2,3"}
+    monkeypatch.setattr("ui.review.case_viewer.query_params", address)
+    late = Settled((3, 3, 3), "window:1,2", "/api/volumes/before")
+    keep_in_address(late, SCENE.image)
+    assert address == {CROSSHAIR: "1,2,3", LOOK: "window:1,2"}
+    keep_in_address(replace(late, image=SCENE.image), SCENE.image)
+    assert address == {CROSSHAIR: "4,4,4", LOOK: "window:1,2"}
 
 
 @pytest.mark.parametrize(
