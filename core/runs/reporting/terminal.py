@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -15,11 +18,22 @@ from core.runs.reporting.log_lines import LogFormatter, format_dice
 BAR_WIDTH = 30
 
 
+class _LastingConsole(Console):
+    """A console that shows nothing more once nobody reads it; that of Rich ends the process then."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())  # what is in the buffer has to go somewhere at exit
+        os.close(nowhere)
+
+
 class TerminalProgress:
-    """Event listener that shows progress on standard error. A closed terminal is ignored: it must not fail the run."""
+    """Event listener that shows progress on standard error. A closed terminal or pipe is ignored: it must not fail the
+    run."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = _LastingConsole(stderr=True, highlight=False)
         self._formatter = LogFormatter()
         self._dice: dict[str, Text] = {}
         self._bar = Table.grid()
