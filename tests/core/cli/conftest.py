@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from core.cli import progress
 from core.runs.launch import create_run
 from tests.support.balls import tiny, write_balls
 
@@ -27,3 +29,9 @@ def run_id(ball_run: BallRun, checkpoints: Path) -> str:
     folder = create_run(checkpoints, tiny(path=str(ball_run.data)), "balls")
     shutil.copy(ball_run.checkpoint, folder / "last.safetensors")
     return folder.name
+
+
+@pytest.fixture(autouse=True)
+def no_occasional_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error has what commands say, and no lines of progress, which depend on the load of the machine."""
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", math.inf)
