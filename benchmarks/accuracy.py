@@ -17,8 +17,8 @@ Suites:
 
 Results go to a JSON file (``--out``), one by one, each with its machine, versions, date and command; a case that is in
 it is not measured again, so the program can be ended and started at any time, on one machine or on several
-(``--again-failed``: also those that failed; ``--again``: all). With ``--work`` the runs are kept, and trainings of a
-case that had finished are not repeated. All of it takes many hours. On a machine
+(``--again-failed``: also those that failed; ``--again``: all). With ``--work`` the runs are kept, and trainings that
+the same commit has finished are not repeated. All of it takes many hours. On a machine
 with other work choose ``--steps-per-minute measured``: each budget becomes the number of steps that the machine does in
 it when it is idle, from the fastest moments of a training of a few seconds, which goes before all other work where this
 user may schedule in real time (root, Linux); the trainings themselves can then be given the lowest priority
@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), help="suites to measure")
     parser.add_argument("--labels", nargs="+", help="networks, losses or presets to measure; default: all")
     parser.add_argument("--out", type=Path, default=OUT, help="file of the results (default: %(default)s)")
-    parser.add_argument("--work", type=Path, help="keep the runs in this folder, and take what has finished there")
+    parser.add_argument("--work", type=Path, help="keep the runs in this folder, and reuse those that have finished")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--scale", type=float, default=1.0, help="multiple of every budget, to try the program out")
     parser.add_argument("--steps-per-minute", choices=("measured",), help="convert budgets to numbers of steps")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import ROOT
-from benchmarks.result_file import ResultFile, machine_name, origin
+from benchmarks.result_file import ResultFile, machine_name, origin, program_name
 from core.bench.models import loss_of
 from core.cli.auto_preset import choose_values
 from core.config import SplitConfig, TrainConfig
@@ -34,6 +34,7 @@ from core.training.plan import TrainingPlan, make_plan
 
 COSTS = "costs"  # the suite that trains nothing
 CALIBRATION_MINUTES = 1 / 3
+TRAINED_BY = "trained_by.txt"  # in the folder of a finished run: the program that has trained it
 NEVER_BEFORE_THE_END = 10**6  # epochs between validations of whole volumes
 IGNORED_BY_CALIBRATION = (  # fields that do not change the duration of a training step
     *("path", "fold", "folds", "seed", "minutes", "epochs", "test_subjects", "val_subjects", "samples_train"),
@@ -91,7 +92,7 @@ class Measuring:
     in_steps : bool. Whether budgets are converted to numbers of steps, by the speed of a short training.
     device : str. As in the configuration.
     jobs : int. Cases that are measured at once, each on its part of the cores.
-    again : bool. Whether trainings are repeated that have finished in the folder of the runs.
+    again : bool. Whether finished trainings in the folder of the runs are repeated.
     """
 
     folders: dict[str, str]
@@ -232,10 +233,16 @@ class Measuring:
     # --- training and scores ------------------------------------------------------------------------------------------
 
     def _train(self, config: TrainConfig, case: Case) -> Path:
-        """Folder of a run with the configuration; one that has finished is taken."""
-        kept = () if self.again else (run for run in list_runs(self.work) if run.state.state == "finished")
-        same = next((run.folder for run in kept if command_line(run.config) == command_line(config)), None)
-        return same or self._run(["train", *_arguments(config), "--name", case.label[:30]])
+        """Folder of a run with the configuration; one that the same program has finished is reused."""
+        program = program_name()
+        for run in () if self.again else list_runs(self.work):
+            mark = run.folder / TRAINED_BY
+            same = run.state.state == "finished" and command_line(run.config) == command_line(config)
+            if same and mark.is_file() and mark.read_text("utf-8") == program:
+                return run.folder
+        folder = self._run(["train", *_arguments(config), "--name", case.label[:30]])
+        (folder / TRAINED_BY).write_text(program, "utf-8")
+        return folder
 
     def _run(self, command: list[str], undisturbed: bool = False) -> Path:
         """Train, and return the folder of the run."""

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks import accuracy, write_tables
-from benchmarks.accuracy_runs import Case, Measuring
-from benchmarks.result_file import ResultFile
+from benchmarks.accuracy_runs import TRAINED_BY, Case, Measuring
+from benchmarks.result_file import ResultFile, program_name
 from core.config_data import NO_FOLD
 from core.datasets import open_dataset
 from core.datasets.splits import split_subjects
@@ -257,17 +257,19 @@ def test_trainings_of_a_case_that_had_finished_are_not_repeated(
     work, case = tmp_path / "work", Case("ensemble", "auto", "hippocampus", "quick", 10.0)
     measuring = Measuring({"hippocampus": str(tmp_path / "heads")}, work, file)
     configs = measuring._configs(case)
-    for config, state in zip(configs[:2], ("finished", "stopped"), strict=True):
-        make_run(work, "auto", state, **config.values())
+    made = [work / make_run(work, "auto", "finished", **config.values()) for config in configs[:2]]
+    (made[0] / TRAINED_BY).write_text(program_name())
+    (made[1] / TRAINED_BY).write_text("another commit")
     trained: list[str] = []
 
     def run(command: list[str], undisturbed: bool = False) -> Path:
         trained.append(command[command.index("--fold") + 1] if "--fold" in command else "0")
-        return tmp_path
+        return work / make_run(work, "auto", **configs[int(trained[-1])].values())
 
     monkeypatch.setattr(measuring, "_run", run)
     folders = [measuring._train(config, case) for config in configs]
-    assert trained == ["1", "2", "3", "4"] and folders[0].parent == work
+    assert trained == ["1", "2", "3", "4"] and folders[0] == made[0]
+    assert [measuring._train(config, case) for config in configs] == folders and len(trained) == 4
     measuring.again = True
     measuring._train(configs[0], case)
     assert trained[4:] == ["0"]

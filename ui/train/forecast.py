@@ -223,7 +223,7 @@ def _device(place: TrainingPlace) -> list[tuple[str, str]]:
 def _time(outlook: _Outlook) -> str:
     """The range of the duration: as the last runs took on this machine or engine, or what it usually is.
 
-    It is about as long while it is estimated: buttons below keep their places when the estimate arrives.
+    The text is about as long while the cost is being estimated, so that the controls below it do not move.
     """
     config, planned, cost, measured = outlook.config, outlook.planned, outlook.cost, outlook.place.measured
     shortest, longest = measured.shortest, measured.longest

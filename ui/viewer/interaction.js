@@ -45,7 +45,7 @@ class Interaction {
     if (placeFor && isReady && element?.closest?.(`.st-key-${placeFor}`)) this.reportNow();
   }
 
-  // With the image: a report may reach the page when it shows the next case, whose crosshair is elsewhere.
+  // Includes the image, since a report can arrive after the page has switched to another case.
   settledState() {
     return JSON.stringify({ voxel: this.voxel, look: lookOf(this), image: this.data.image });
   }

@@ -143,7 +143,7 @@ class Viewer extends Rows {
         if (zoom > 1) Object.assign(this, { zoom, focus: [...this.voxel] });
       }
       this.update();
-      // Only what changes from now on is reported, what the page does not know of another image, and colours that it lacks.
+      // Reported are later changes, what differs from the page's values for another image, and colours that it lacks.
       const { start, look, image } = this.latest, known = JSON.stringify({ voxel: start ?? (this.placed ? null : this.voxel), look, image });
       const lacksColours = this.hasOwnColours && !/\bpalette:/.test(this.data.look);
       this.settled = lacksColours ? "" : before && (!sameImage || this.isReplacement) ? known : this.settledState();

@@ -18,13 +18,13 @@ from core.runs.reporting.log_lines import LogFormatter, format_dice
 BAR_WIDTH = 30
 
 
-class _LastingConsole(Console):
-    """A console that shows nothing more once nobody reads it; that of Rich ends the process then."""
+class _PipeTolerantConsole(Console):
+    """A console that stops printing when its pipe is closed; Rich's own exits the process."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stderr.fileno())  # what is in the buffer has to go somewhere at exit
+        os.dup2(nowhere, sys.stderr.fileno())  # the buffer is flushed at exit
         os.close(nowhere)
 
 
@@ -33,7 +33,7 @@ class TerminalProgress:
     run."""
 
     def __init__(self) -> None:
-        self._console = _LastingConsole(stderr=True, highlight=False)
+        self._console = _PipeTolerantConsole(stderr=True, highlight=False)
         self._formatter = LogFormatter()
         self._dice: dict[str, Text] = {}
         self._bar = Table.grid()

@@ -1,6 +1,6 @@
 """Forwards the connections of a listening socket to an address, until its standard input ends.
 
-python forwarder.py DESCRIPTOR HOST PORT
+Usage: ``python forwarder.py DESCRIPTOR HOST PORT``.
 """
 
 from __future__ import annotations
