@@ -110,12 +110,24 @@ def free_bytes(device: torch.device) -> int:
         cached = reserved - allocated - _cuda_graph_bytes(device)
         return int(torch.cuda.mem_get_info(device)[0]) + int(cached)
     if device.type == "xpu":
-        cached = torch.xpu.memory_reserved(device) - torch.xpu.memory_allocated(device)
-        return int(torch.xpu.mem_get_info(device)[0]) + int(cached)
+        return _free_xpu_bytes(device)
     if device.type == "mps":  # its memory is the machine's
         own = torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
         return max(min(int(own), machine_memory().available_bytes), 0)
     return free_memory()
+
+
+def _free_xpu_bytes(device: torch.device) -> int:
+    """:func:`free_bytes` of an Intel GPU. With integrated ones and some drivers torch does not know what other programs
+    use: what this process has not allocated, and of memory shared with the CPU no more than is free."""
+    allocated = torch.xpu.memory_allocated(device)
+    try:
+        return int(torch.xpu.mem_get_info(device)[0]) + int(torch.xpu.memory_reserved(device) - allocated)
+    except RuntimeError:
+        own = total_bytes(device) - int(allocated)
+    if getattr(torch.xpu.get_device_properties(device), "is_integrated_gpu", True):  # torch before 2.13 does not tell
+        own = min(own, free_memory())
+    return max(own, 0)
 
 
 def check_memory(needed_bytes: int, device: torch.device, suggestion: Callable[[], str] | None = None) -> None:

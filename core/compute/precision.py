@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 
+from core.compute.distributed import DistributedContext
 from core.compute.expected_device import has_bf16_instructions
 from core.errors import DeviceError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FP16_CAPABILITY = (7, 0)  # of NVIDIA GPUs, from which fp16 is faster than fp32 (tensor cores: V100, T4, RTX 20xx)
+WITHOUT_TENSOR_CORES = "GTX 16"  # in the name: capability 7.5 all the same; fp16 convolutions give NaN (pytorch/58123)
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -57,9 +59,27 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision != "auto":
         return precision
     if device.type == "xpu":
-        return "bf16" if torch.xpu.is_bf16_supported() else "fp32"
+        return "bf16" if torch.xpu.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16"
-        return "fp16" if torch.cuda.get_device_capability(device) >= FP16_CAPABILITY else "fp32"
+        return "fp16" if _has_tensor_cores(device) else "fp32"
     return "bf16" if has_bf16_instructions() else "fp32"
+
+
+def common_precision(precision: str, distributed: DistributedContext) -> str:
+    """The precision of a run on several devices: that of all of them, or where they differ, as on GPUs of different
+    kinds with "auto", fp32, in which every device computes. A gradient that is scaled for fp16 on one of them must not
+    be averaged with others.
+
+    Parameters
+    ----------
+    precision : str. The resolved precision of this process.
+    distributed : DistributedContext. All processes call this function.
+    """
+    return precision if len(set(distributed.all_gather([precision]))) == 1 else "fp32"
+
+
+def _has_tensor_cores(device: torch.device) -> bool:
+    capable = torch.cuda.get_device_capability(device) >= FP16_CAPABILITY
+    return capable and WITHOUT_TENSOR_CORES not in torch.cuda.get_device_name(device)

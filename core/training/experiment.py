@@ -29,7 +29,7 @@ from core.compute.device import (
     set_num_threads,
 )
 from core.compute.distributed import DistributedContext, init_process_group
-from core.compute.precision import resolve_precision
+from core.compute.precision import common_precision, resolve_precision
 from core.config import TrainConfig
 from core.datasets.data_record import ChangedCodeError
 from core.datasets.parallel_preparation import Resources
@@ -174,7 +174,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         last, damage = load_latest(inputs.folder) if inputs.resume else (None, "")
         data = RunData.open(inputs, last)
         data_check = DataCheck(inputs, data, resumed=last is not None)
-        plan, cost = _resolve_plan(inputs.config, data, device)
+        plan, cost = _resolve_plan(_resolve_config(inputs, machine, last), data, device)
         if last is not None:
             check_unchanged(last.metadata, data, plan, inputs.folder)
             _check_code(last, inputs)
@@ -282,10 +282,23 @@ def _stopped_while_preparing(last: Checkpoint | None) -> Ended:
 # --- plan and network -------------------------------------------------------------------------------------------------
 
 
+def _resolve_config(inputs: RunInputs, machine: _Machine, last: Checkpoint | None) -> TrainConfig:
+    """The configuration with what depends on the device resolved: the precision, and for a resumed run the sub-volume
+    size, which is the one that it began with, also on another kind of device."""
+    own = resolve_precision(inputs.config.run.precision, machine.device)
+    precision = common_precision(own, machine.distributed)
+    if precision != own:
+        inputs.listener(Note(f"precision {precision}: the devices of this run differ, and not all compute in {own}"))
+    config = inputs.config.with_values({"precision": precision})
+    if last is None or config.sampling.sub_volume:
+        return config
+    return config.with_values({"sub_volume": last.metadata.train_config.sampling.sub_volume})
+
+
 def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> tuple[TrainingPlan, StepCost]:
     """The plan of the run, and the cost of its training step."""
     plan = make_plan(
-        config.with_values({"precision": resolve_precision(config.run.precision, device)}),
+        config,
         shapes=list(data.shapes.values()),
         spacings_mm=list(data.spacings_mm.values()),
         modalities=len(data.modalities),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -51,6 +52,16 @@ def test_check_fails_where_the_result_is_wrong(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(gpu_checks, "predict_logits", wrong)
     found = run_check("inference", "cpu")
     assert found["status"] == "failed" and "expected the segmentation of the CPU in fp32" in found["sentence"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("native", "precisions"), [(True, ["fp32", "bf16"]), (False, ["fp32"])])
+def test_inference_is_checked_in_the_precision_that_training_takes(
+    native: bool, precisions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.compute.precision.has_bf16_instructions", lambda: native)
+    found = run_check("inference", "cpu")
+    assert re.findall(r"fp32|bf16|fp16", found["sentence"]) == precisions
 
 
 def test_error_of_a_check_is_its_result(monkeypatch: pytest.MonkeyPatch) -> None:

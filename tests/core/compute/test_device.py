@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,6 +154,40 @@ def test_private_pools_of_cuda_graphs_are_not_free(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 400)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
     assert free_bytes(CUDA) == free_bytes(torch.device("cuda", 0)) == 1000 + 200
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        ({"is_integrated_gpu": True}, 5000),  # its memory is the machine's
+        ({"is_integrated_gpu": False}, 9000 - 400),
+        ({}, 5000),  # torch before 2.13
+    ],
+)
+def test_intel_gpus_that_do_not_tell_their_free_memory(
+    properties: dict[str, bool], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What torch says on integrated GPUs; also while an out-of-memory error is explained."""
+    xpu = torch.device("xpu")
+
+    def no_answer(device: torch.device) -> tuple[int, int]:
+        raise RuntimeError("The device (Intel(R) Graphics) doesn't support querying the available free memory.")
+
+    monkeypatch.setattr(torch.xpu, "mem_get_info", no_answer)
+    monkeypatch.setattr(torch.xpu, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.xpu, "memory_allocated", lambda device: 400)
+    monkeypatch.setattr(
+        torch.xpu, "get_device_properties", lambda device: SimpleNamespace(total_memory=9000, **properties)
+    )
+    monkeypatch.setattr("core.compute.device.free_memory", lambda: 5000)
+    monkeypatch.setattr("core.compute.device.available_devices", lambda: ("xpu", "cpu"))
+    assert free_bytes(xpu) == expected
+    check_memory(8_000, xpu)
+    with pytest.raises(DeviceError, match="not enough memory: a training step would take about"):
+        check_memory(10_000, xpu)
+    assert "does not fit into" in str(out_of_memory_error(torch.OutOfMemoryError("out of memory"), xpu))
+    monkeypatch.setattr(torch.xpu, "mem_get_info", lambda device: (1000, 9000))
+    assert free_bytes(xpu) == 1000 + 300
 
 
 @pytest.mark.parametrize(

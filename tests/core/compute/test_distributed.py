@@ -18,6 +18,7 @@ from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import LAST
 from core.compute.device import set_num_threads
 from core.compute.distributed import SINGLE_PROCESS, DistributedContext, init_process_group
+from core.compute.precision import common_precision
 from core.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
 from core.errors import DeviceError, LostProcessError
 from core.events import Ended, Event, Metrics
@@ -44,6 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
     "batch": dict(norm="batch", optimizer="sgd", batch_size=2),
     "streamed": dict(norm="instance", optimizer="sgd", resident_gb=1e-6),
 }
+PRECISIONS = {("bf16", "bf16"): "bf16", ("fp16", "fp16"): "fp16", ("fp16", "bf16"): "fp32", ("bf16", "fp32"): "fp32"}
 VALIDATION_METRICS = ("val/", "whole/")
 
 
@@ -99,6 +101,7 @@ def process_main(rank: int, folder: Path, port: int) -> None:
         items = list("abcde")
         results["shard"] = list(distributed.shard(items))
         results["all_gather"] = distributed.all_gather(distributed.shard(items))
+        results["precisions"] = [common_precision(pair[rank], distributed) for pair in PRECISIONS]
         tensor = torch.full((2,), float(rank))
         distributed.broadcast_tensors([tensor])
         results["broadcast_tensors"] = tensor.tolist()
@@ -160,6 +163,11 @@ def test_collectives_give_both_processes_the_same_values(results: list[dict[str,
 def test_all_gather_restores_the_order_before_sharding(results: list[dict[str, Any]]) -> None:
     assert [r["shard"] for r in results] == [list("ace"), list("bd")]
     assert [r["all_gather"] for r in results] == [list("abcde")] * 2
+
+
+def test_processes_with_different_devices_compute_in_one_precision(results: list[dict[str, Any]]) -> None:
+    """A gradient that is scaled for fp16 on one of them is not averaged with those of another."""
+    assert [r["precisions"] for r in results] == [list(PRECISIONS.values())] * 2
 
 
 @pytest.fixture(scope="module", params=["instance", "group", "streamed"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -17,19 +19,21 @@ def test_given_precision_is_kept(precision: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bf16", "capability", "on_cpu", "on_cuda"),
+    ("bf16", "gpu", "capability", "on_cpu", "on_cuda"),
     [
-        (True, (8, 0), "bf16", "bf16"),  # A100
-        (False, (7, 5), "fp32", "fp16"),  # T4
-        (False, (7, 0), "fp32", "fp16"),  # V100
-        (False, (6, 1), "fp32", "fp32"),  # GTX 10xx computes fp16 more slowly than fp32
+        (True, "NVIDIA A100-SXM4-40GB", (8, 0), "bf16", "bf16"),
+        (False, "Tesla T4", (7, 5), "fp32", "fp16"),
+        (False, "Tesla V100-SXM2-16GB", (7, 0), "fp32", "fp16"),
+        (False, "NVIDIA GeForce GTX 1660 Ti", (7, 5), "fp32", "fp32"),  # no tensor cores; fp16 convolutions give NaN
+        (False, "NVIDIA GeForce GTX 1080", (6, 1), "fp32", "fp32"),  # computes fp16 more slowly than fp32
     ],
 )
 def test_auto_is_the_precision_that_the_device_computes_in(
-    bf16: bool, capability: tuple[int, int], on_cpu: str, on_cuda: str, monkeypatch: pytest.MonkeyPatch
+    bf16: bool, gpu: str, capability: tuple[int, int], on_cpu: str, on_cuda: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.compute.precision.has_bf16_instructions", lambda: bf16)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: gpu)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert (resolve_precision("auto", CPU), resolve_precision("auto", CUDA)) == (on_cpu, on_cuda)
 
@@ -44,7 +48,8 @@ def test_an_apple_gpu_computes_in_fp32_alone() -> None:
 
 def test_an_intel_gpu_computes_in_bf16_where_it_does_natively(monkeypatch: pytest.MonkeyPatch) -> None:
     for native, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(torch.xpu, "is_bf16_supported", lambda native=native: native)
+        supported = partial(lambda native, including_emulation=True: including_emulation or native, native)
+        monkeypatch.setattr(torch.xpu, "is_bf16_supported", supported)
         assert resolve_precision("auto", torch.device("xpu")) == expected
 
 

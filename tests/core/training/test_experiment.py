@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from core.datasets import load_subject, prepared_cache
 from core.datasets.synthetic.demo import make_demo
 from core.errors import CheckpointError, DatasetError, DeviceError, UserError
 from core.events import Ended, Event, Metrics, Preparing, Ready
+from core.formatting import format_size
 from core.presets import preset
 from core.training.experiment import train_run
+from core.training.plan import DEVICE_KINDS
 from core.training.step import TrainingStep
 from tests.support.balls import tiny, write_balls
 from tests.support.fetal_folder import make_fetal_folder
@@ -115,6 +118,24 @@ def test_resumed_run_keeps_its_split(data: Path, run: Path) -> None:
     after = load(run / "last.safetensors").metadata
     assert after.split == before.split and after.progress["step"] == 4
     assert next(e for e in events if isinstance(e, Ready)).start_step == 2
+
+
+@pytest.mark.slow
+def test_run_resumed_on_another_kind_of_device_keeps_its_sub_volume(
+    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun on a GPU, say, whose memory gives larger sub-volumes than the CPU that it is resumed on."""
+    config = tiny(path=str(data), **{**SHORT, "epochs": 2, "sub_volume": ()})
+    steps = iter(range(100))
+    train_run(config, run, lambda event: None, should_stop=lambda: next(steps) >= 7)  # six subjects are read first
+    begun_with = load(run / "last.safetensors").metadata.train_config.sampling.sub_volume
+    smaller = replace(DEVICE_KINDS["cpu"], sub_volume_voxels=math.prod(begun_with) // 2)
+    monkeypatch.setitem(DEVICE_KINDS, "cpu", smaller)
+    events: list[Event] = []
+    train_run(config, run, events.append, resume=True)
+    assert next(e for e in events if isinstance(e, Ready)).facts["sub-volume"] == format_size(begun_with) + " voxels"
+    after = load(run / "last.safetensors").metadata
+    assert (after.train_config.sampling.sub_volume, after.progress["step"]) == (begun_with, 4)
 
 
 @pytest.mark.slow
