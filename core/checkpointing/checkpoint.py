@@ -27,6 +27,7 @@ from core.checkpointing.metadata import (
     METADATA_KEY,
     PREVIOUS,
     TRAINED_ON,
+    UNKNOWN_FOLDER,
     CheckpointMetadata,
     open_safetensors,
     parse_metadata,
@@ -181,7 +182,7 @@ def strip_for_sharing(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def shared_metadata(metadata: CheckpointMetadata) -> CheckpointMetadata:
-    """Metadata without folders of this machine."""
+    """Metadata without folders of this machine; the ids of all training subjects stay known."""
     config = {
         name: dict(section) if isinstance(section, dict) else section for name, section in metadata.config.items()
     }
@@ -189,6 +190,9 @@ def shared_metadata(metadata: CheckpointMetadata) -> CheckpointMetadata:
         if section in config and config[section].get(name):
             config[section][name] = Path(str(config[section][name])).name
     dataset = {name: value for name, value in metadata.dataset.items() if name not in ("path", TRAINED_ON)}
+    trained = list(dict.fromkeys(id for ids in metadata.training_subjects.values() for id in ids))
+    if trained != metadata.split.get("train", []):  # initial networks, too
+        dataset[TRAINED_ON] = {UNKNOWN_FOLDER: trained}
     return replace(metadata, config=config, dataset=dataset)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from core.checkpointing.training_spacing import TrainingSpacing
 from core.config import TrainConfig
 from core.errors import CheckpointError, UserError
+from core.formatting import format_list
 from core.imaging.normalise import Normaliser
 from core.imaging.postprocessing import Postprocessing
 from core.labels import LabelSpace, is_ignore_name
@@ -33,6 +34,7 @@ ACCEPT_DATA = "accept-data"  # there, while the run is to resume on changed data
 METADATA_KEY = "segmentarium"
 TRAINING_SPACING = "spacing_mm"  # in the description of the data set
 TRAINED_ON = "trained_on"  # there: training subjects of initial networks, and of an ensemble of several data sets
+UNKNOWN_FOLDER = ""  # there, for a folder that an exported file does not name
 MEMBERS = "members"  # in the inference settings of an ensemble: name and epoch of each network
 OWN_NETWORK = "own_network"  # in the inference settings: a user's code as it was in training (core.models.own_source)
 REGIONS = "regions"  # in the description of the data set: unions of classes, in the order in which they are painted
@@ -160,17 +162,30 @@ class CheckpointMetadata:
         trained = {
             id
             for folder, ids in self.training_subjects.items()
-            if Path(folder).resolve() == data.resolve()
+            if folder != UNKNOWN_FOLDER and Path(folder).resolve() == data.resolve()
             for id in ids
         }
         return [id for id in subjects if id in trained]
 
+    def may_be_seen_in_training(self, data: Path, subjects: Sequence[str]) -> list[str]:
+        """The subjects whose ids are those of subjects of the training in a folder that the checkpoint does not name,
+        as an exported one: whether they are the same is not known.
+
+        Parameters
+        ----------
+        data, subjects : as in :meth:`seen_in_training`, whose subjects are left out.
+        """
+        named, seen = self.training_subjects.get(UNKNOWN_FOLDER, ()), self.seen_in_training(data, subjects)
+        return [id for id in subjects if id in named and id not in seen]
+
     @property
     def training_subjects(self) -> dict[str, list[str]]:
         """Ids of the subjects that the network, its initial one or one of an ensemble was trained on, by the folder of
-        their data set, as far as the checkpoint says."""
+        their data set, as far as the checkpoint says; that of an exported one is ``UNKNOWN_FOLDER``."""
         own, others = self.dataset.get("path"), self.dataset.get(TRAINED_ON)
-        found = {str(own): list(self.split.get("train", ()))} if own else {}
+        trained = list(self.split.get("train", ()))
+        is_known = own or TRAINED_ON in self.dataset or not trained
+        found = {str(own): trained} if own else {} if is_known else {UNKNOWN_FOLDER: trained}
         for folder, ids in others.items() if isinstance(others, dict) else ():
             found[folder] = list(dict.fromkeys([*found.get(folder, ()), *map(str, ids)]))
         return found
@@ -205,6 +220,14 @@ class CheckpointMetadata:
         if postprocessing:
             inference[POSTPROCESSING] = {"rules": postprocessing.to_json(), "decision": dict(decision or {})}
         return replace(self, inference=inference)
+
+
+def may_be_training_subjects(model: str, ids: Sequence[str]) -> str:
+    """What :meth:`CheckpointMetadata.may_be_seen_in_training` found, as a sentence about a model."""
+    return (
+        f"{model} was trained on subjects of the names {format_list(ids)}, in a folder that its file does not name; if "
+        "they are the same, their scores are too good"
+    )
 
 
 def read_metadata(path: Path) -> CheckpointMetadata:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from core.checkpointing.metadata import CheckpointMetadata
+from core.checkpointing.metadata import UNKNOWN_FOLDER, CheckpointMetadata, may_be_training_subjects
 from core.cli.arguments import add_data, add_json, add_layout, add_model, add_progress
 from core.cli.inference_options import add_inference_options, inference_overrides, note_left_out_postprocessing
 from core.cli.kept_predictions import warn_of_training
@@ -98,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"warning: {format_list(ids)}: {with_advice(text)}", file=sys.stderr)
     if evaluation.trained_on and args.split != "train":
         warn_of_training("the model", evaluation.trained_on, len(evaluation.subjects))
+    if evaluation.may_be_trained_on:
+        print(f"note: {may_be_training_subjects('the model', evaluation.may_be_trained_on)}", file=sys.stderr)
     if args.json:
         ids = [file.parent.name if file.parent.joinpath("run.json").is_file() else str(file) for file in files]
         report = {
@@ -131,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
 def _note_other_data(metadata: CheckpointMetadata, dataset: Dataset, subjects: Sequence[str] | None) -> None:
     """Remark that a data set is not that of the training, where its subjects have names of the training: those of a
     split of the run (``None``), or given ones."""
-    folders = metadata.training_subjects
+    folders = [folder for folder in metadata.training_subjects if folder != UNKNOWN_FOLDER]
     if not folders or any(Path(folder).resolve() == dataset.path.resolve() for folder in folders):
         return
     if subjects is None:
@@ -142,7 +144,7 @@ def _note_other_data(metadata: CheckpointMetadata, dataset: Dataset, subjects: S
         if not same:
             return
         text = f"if {format_list(same)} here are its training subjects of the same name, their scores are too good"
-    print(f"note: the run trained on {format_list(list(folders))}; {text}", file=sys.stderr)
+    print(f"note: the run trained on {format_list(folders)}; {text}", file=sys.stderr)
 
 
 def _subjects_by_warning(evaluation: Evaluation) -> dict[str, list[str]]:

@@ -41,6 +41,8 @@ class Evaluation:
     unprocessed : dict. Score without the postprocessing by subject id; empty where the model has none.
     trained_on : tuple of str. Ids of the subjects that the network, or one of an ensemble, was trained on; of another
         data set than that of the training only where a split of the run is scored.
+    may_be_trained_on : tuple of str. Ids of other subjects that are those of training subjects in a folder that the
+        checkpoint does not name.
     """
 
     split: str
@@ -50,6 +52,7 @@ class Evaluation:
     warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unprocessed: dict[str, SubjectScore] = field(default_factory=dict)
     trained_on: tuple[str, ...] = ()
+    may_be_trained_on: tuple[str, ...] = ()
 
     @property
     def unprocessed_mean(self) -> MeanScore | None:
@@ -73,6 +76,7 @@ class Evaluation:
             "mean_without_postprocessing": None if unprocessed is None else unprocessed.to_json(),
             "unscored": list(self.unscored),
             "trained_on": list(self.trained_on),
+            "may_be_trained_on": list(self.may_be_trained_on),
             "warnings": {id: list(texts) for id, texts in self.warnings.items()},
         }
 
@@ -103,9 +107,14 @@ def split_subjects_of(
                 "one or the other; score its runs, or the ensemble on other data, with --split all"
             )
         if split == "val" and not listed and metadata.train_config.split.holds_out_nothing:
+            tested = stored.get("test")
             raise DatasetError(
-                "split: expected held-out subjects, but this network was trained on every subject; score it on data "
-                "that it has not seen, with --split all"
+                "split: expected held-out subjects, but this network was trained on every subject"
+                + (
+                    f" but its test subjects; score it on those, with --split test ({format_list(tested)})"
+                    if tested
+                    else "; score it on data that it has not seen, with --split all"
+                )
             )
         if not listed:
             raise DatasetError(f"split: expected subjects in the split {split}, but this run has none; choose another")
@@ -202,7 +211,10 @@ def evaluate(
         progress(len(ids), len(ids), "")
     unscored = tuple(id for id in ids if id not in scores)
     trained_on = ids if name == "train" else predictor.metadata.seen_in_training(dataset.path, ids)
-    return Evaluation(name, scored.names, scores, unscored, warnings, unprocessed_scores, tuple(trained_on))
+    perhaps = [] if name == "train" else predictor.metadata.may_be_seen_in_training(dataset.path, ids)
+    return Evaluation(
+        name, scored.names, scores, unscored, warnings, unprocessed_scores, tuple(trained_on), tuple(perhaps)
+    )
 
 
 def _record_of_training(predictor: Predictor, dataset: Dataset, split: str) -> DataRecord | None:

@@ -12,12 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from core.checkpointing.checkpoint import Checkpoint, copy_matching_weights, load, load_latest
-from core.checkpointing.foreign_weights import read_foreign_weights
-from core.checkpointing.input_kernels import fit_input_kernels
-from core.checkpointing.metadata import ACCEPT_DATA, is_torch_file
+from core.checkpointing.checkpoint import Checkpoint, load_latest
+from core.checkpointing.metadata import ACCEPT_DATA
 from core.compute.allocator import retain_freed_memory
 from core.compute.determinism import deterministic
 from core.compute.device import (
@@ -37,9 +34,9 @@ from core.errors import ConfigError
 from core.events import Ended, Listener, Note
 from core.files import is_present
 from core.formatting import format_count
-from core.models.build import build_model
 from core.models.own_source import code_change
 from core.sampling.streaming import SubjectStore
+from core.training.initial_network import build_network
 from core.training.plan import StepCost, TrainingPlan, make_plan, suggest_smaller
 from core.training.recorded_data import DataCheck
 from core.training.run_data import RunData, RunInputs, SubjectMemory, prepare_subjects
@@ -48,7 +45,6 @@ from core.training.run_metadata import (
     check_unchanged,
     checkpoint_metadata,
     indicator_notes,
-    other_voxel_size,
     region_facts,
     run_facts,
     seen_before_notes,
@@ -204,7 +200,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         for note in mirroring.notes:
             inputs.listener(Note(note))
         plan = replace(plan, config=mirroring.config)
-        model, weights_source = _build_network(plan, data, resumed=last is not None)
+        model, weights_source = build_network(plan, data, resumed=last is not None)
         facts = run_facts(plan, cost, data.split, machine.name) | prepared.facts | mirroring.facts
         facts |= normaliser_facts(normaliser, data.modalities)
         of_loss = loss_facts(plan, data, prepared.subjects, last)
@@ -279,7 +275,7 @@ def _stopped_while_preparing(last: Checkpoint | None) -> Ended:
     )
 
 
-# --- plan and network -------------------------------------------------------------------------------------------------
+# --- plan -------------------------------------------------------------------------------------------------
 
 
 def _resolve_config(inputs: RunInputs, machine: _Machine, last: Checkpoint | None) -> TrainConfig:
@@ -314,44 +310,3 @@ def _step_cost(plan: TrainingPlan, config: TrainConfig, data: RunData) -> StepCo
     """The cost of a training step of a configuration on the data and device of a plan."""
     outputs = TracedOutputs(plan.classes, data.labels.ignore is not None, data.trained_regions is not None)
     return trace_training_step(config, plan.in_channels, outputs, plan.device)
-
-
-def _build_network(plan: TrainingPlan, data: RunData, resumed: bool) -> tuple[nn.Module, str]:
-    """The network with its initial weights, and where they come from if not from the seed.
-
-    A configured checkpoint to fine-tune, of this or another program, is not read for a resumed run, whose weights are
-    in its own checkpoint.
-    """
-    config = plan.config
-    torch.manual_seed(config.run.seed)
-    model = build_model(config.model, plan.in_channels, len(data.output_names))
-    if resumed or not config.run.init_from:
-        return model, ""
-    path = Path(config.run.init_from)
-    if is_torch_file(path):
-        with torch.device("meta"):  # other programs have no indicator
-            like = build_model(config.model, plan.modalities, len(data.output_names))
-        foreign = read_foreign_weights(path, like)
-        weights, fitted = fit_input_kernels(foreign.weights, model, plan.modalities)
-        copied, total = copy_matching_weights(weights, model)
-        return model, f"{copied} of {total} tensors from {path.name}{foreign.how}{fitted}{_mostly_fresh(copied, total)}"
-    source = load(path)
-    weights, fitted = source.weights, ""
-    if source.metadata.train_config.data.modality_indicator != config.data.modality_indicator:
-        if len(source.metadata.modalities) != plan.modalities:
-            raise ConfigError(
-                f"init_from: expected a network of the modalities {', '.join(data.modalities)}, since only one of the "
-                f"two has modality_indicator; {path.parent.name}/{path.name} has those of "
-                f"{', '.join(source.metadata.modalities)}; choose another one, or the same modality_indicator"
-            )
-        weights, fitted = fit_input_kernels(weights, model, plan.modalities)
-    copied, total = copy_matching_weights(weights, model)
-    text = f"{copied} of {total} tensors from {path.parent.name}/{path.name}{fitted}{_mostly_fresh(copied, total)}"
-    return model, text + other_voxel_size(source.metadata, data, plan)
-
-
-def _mostly_fresh(copied: int, total: int) -> str:
-    """A warning where less than half of a network has initial weights; empty otherwise."""
-    if 2 * copied >= total:
-        return ""
-    return "; warning: the rest begins untrained; choose the network and channels of the initial weights to use all"

@@ -33,11 +33,12 @@ def finite_mean_loss(training_step: TrainingStep, loader: BatchLoader, steps_don
     if failed_step is None and math.isfinite(loss):
         return loss
     step = steps_done - 1 if failed_step is None else failed_step
+    has_checkpoint = step >= loader.steps_per_epoch  # at least that after the first epoch
+    start = "with the last checkpoint, which is finite (--init-from), and " if has_checkpoint else ""
     raise NonFiniteLossError(
         f"the loss or its gradient is not finite any more at step {step + 1} (epoch "
         f"{step // loader.steps_per_epoch + 1}): {_find_cause(training_step, loader, step)}; no such step reached the "
-        "weights and the last checkpoint is finite: begin a new run with it (--init-from), and with a lower "
-        "learning_rate, with clip_norm, or with precision fp32"
+        f"weights: begin a new run {start}with a lower learning_rate, with clip_norm, or with precision fp32"
     )
 
 

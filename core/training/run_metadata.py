@@ -12,6 +12,7 @@ from core.checkpointing.metadata import (
     TRAINING_SPACING,
     CheckpointMetadata,
     is_torch_file,
+    may_be_training_subjects,
     read_metadata,
 )
 from core.checkpointing.training_spacing import TrainingSpacing
@@ -68,12 +69,14 @@ def _trained_on_before(config: TrainConfig) -> dict[str, list[str]]:
 
 
 def seen_before_notes(metadata: CheckpointMetadata) -> list[str]:
-    """Note on held-out subjects that the initial network was trained on."""
+    """Notes on held-out subjects that the initial network was trained on, or may have been."""
     held_out = [*metadata.split["val"], *metadata.split["test"]]
-    seen = metadata.seen_in_training(Path(metadata.dataset["path"]), held_out)
+    folder = Path(metadata.dataset["path"])
+    seen, perhaps = metadata.seen_in_training(folder, held_out), metadata.may_be_seen_in_training(folder, held_out)
     some = f"{len(seen)} of the {format_count(len(held_out), 'held-out subject')} ({format_list(seen)})"
     text = f"warning: the initial network (init_from) was trained on {some}: their scores will be too good"
-    return [text] if seen else []
+    possible = f"note: {may_be_training_subjects('the initial network (init_from)', perhaps)}"
+    return [*([text] if seen else []), *([possible] if perhaps else [])]
 
 
 def check_unchanged(before: CheckpointMetadata, data: RunData, plan: TrainingPlan, folder: Path) -> None:
@@ -135,15 +138,6 @@ def region_facts(data: RunData) -> dict[str, str]:
 def training_spacing(data: RunData) -> TrainingSpacing:
     """Voxel sizes of the training subjects, before resampling."""
     return TrainingSpacing.of([data.spacings_mm[id] for id in data.split.train])
-
-
-def other_voxel_size(source: CheckpointMetadata, data: RunData, plan: TrainingPlan) -> str:
-    """Remark on initial weights that were trained at another voxel size than this run's; empty if they were not."""
-    before = source.training_spacing
-    if source.spacing_mm is not None:
-        before = TrainingSpacing.of([source.spacing_mm])
-    now_mm = plan.spacing_mm or training_spacing(data).median_mm
-    return f", trained at voxels of {before.text}" if before is not None and before.difference(now_mm) else ""
 
 
 def indicator_notes(data: RunData, config: TrainConfig) -> list[str]:

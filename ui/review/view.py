@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from core.checkpointing.metadata import MEMBERS, CheckpointMetadata
+from core.checkpointing.metadata import MEMBERS, CheckpointMetadata, may_be_training_subjects
 from core.datasets import Dataset
 from core.evaluation.surfaces import tolerance_key
 from core.formatting import MISSING, format_list, format_number, format_score
@@ -119,6 +119,8 @@ def seen_note(metadata: CheckpointMetadata, is_training_data: bool, cases: CaseL
     if seen_before.intersection(scored):
         number = formatting.count(len(seen_before.intersection(scored)), "case")
         st.caption(f"The network that this one began with was trained on {number} of these: the mean is too good.")
+    if perhaps := metadata.may_be_seen_in_training(cases.folder, scored):
+        st.caption(f"{formatting.plain(may_be_training_subjects('The model', perhaps))}.")
 
 
 def other_classes_note(dataset: Dataset, metadata: CheckpointMetadata) -> None:

@@ -77,7 +77,10 @@ def test_training_subjects_of_several_data_sets_are_known_by_folder(members: lis
     assert not any(whole.is_training_data(folder) for folder in folders), "it is read as neither was"
     assert combine([apart[0], replace(apart[1], metadata=apart[0].metadata)]).is_training_data(folders[0])
     shared = shared_metadata(whole)
-    assert shared.training_subjects == {} and str(tmp_path) not in json.dumps(asdict(shared))
+    assert str(tmp_path) not in json.dumps(asdict(shared))
+    for folder in folders:
+        assert shared.seen_in_training(folder, ["a", "c", "d"]) == []
+        assert shared.may_be_seen_in_training(folder, ["a", "c", "d"]) == ["a", "c"]
     assert replace(whole, dataset={"trained_on": "everything"}).training_subjects == {}
 
 

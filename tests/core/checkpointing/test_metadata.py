@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.checkpointing.checkpoint import load
+from core.checkpointing.checkpoint import load, shared_metadata
 from core.checkpointing.metadata import read_metadata
 from core.paths import project_root
 
@@ -70,3 +70,25 @@ def test_cases_of_the_training_are_those_of_the_data_that_a_network_was_trained_
     assert not metadata.is_training_data(tmp_path)
     assert metadata.seen_in_training(tmp_path, [held_out, trained]) == []
     assert not replace(metadata, dataset={}).is_training_data(Path())
+
+
+def test_an_exported_network_may_have_been_trained_on_subjects_of_the_same_name(
+    ball_run: BallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file does not name the folder, not even as the working directory, but the ids of all training subjects."""
+    metadata = read_metadata(ball_run.checkpoint)
+    (trained, *_), (held_out, *_) = metadata.split["train"], metadata.split["val"]
+    tuned = replace(metadata, dataset={**metadata.dataset, "trained_on": {"/elsewhere": [held_out]}})
+    assert metadata.may_be_seen_in_training(ball_run.data, [held_out, trained]) == []
+    monkeypatch.chdir(ball_run.data)
+    earlier = replace(metadata, dataset={"name": "Balls"})  # as exported before ids of initial networks were kept
+    for exported, found in (
+        (shared_metadata(metadata), [trained]),
+        (earlier, [trained]),
+        (shared_metadata(tuned), [held_out, trained]),
+        (shared_metadata(shared_metadata(tuned)), [held_out, trained]),
+    ):
+        assert exported.seen_in_training(ball_run.data, [held_out, trained]) == []
+        assert exported.may_be_seen_in_training(ball_run.data, [held_out, trained]) == found
+        assert not exported.is_training_data(ball_run.data)
+        assert str(ball_run.data) not in str(exported.dataset)

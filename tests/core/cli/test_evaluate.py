@@ -13,6 +13,7 @@ import pytest
 
 from core.checkpointing.metadata import read_metadata
 from core.cli import main
+from core.formatting import format_list
 from core.runs.launch import create_run
 from core.runs.predictions import read_predictions
 from tests.support.balls import tiny
@@ -150,3 +151,25 @@ def test_subjects_of_the_training_are_named_since_their_scores_are_too_good(
     found, note = report(copied, "--subject", trained, "--subject", held_out)
     assert found == [] and f"if {trained} here are its training subjects of the same name" in note
     assert report(copied, "--subject", held_out) == ([], "")
+
+
+@pytest.mark.slow
+def test_an_exported_network_names_the_subjects_that_it_may_have_been_trained_on(
+    ball_run: BallRun, run_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, split = str(tmp_path / "shared.safetensors"), read_metadata(ball_run.checkpoint).split
+    assert main(["export", run_id, "--out", out]) == 0
+    capsys.readouterr()
+    for arguments, expected in (
+        (["--split", "all"], split["train"]),
+        (["--split", "val"], []),
+        (["--subject", split["train"][0]], split["train"][:1]),
+    ):
+        assert main(["evaluate", out, str(ball_run.data), *arguments, "--json"]) == 0
+        captured = capsys.readouterr()
+        found = loads_strict(captured.out)
+        assert (found["may_be_trained_on"], found["trained_on"]) == (expected, [])
+        note = (
+            f"note: the model was trained on subjects of the names {format_list(expected)}, in a folder that its file"
+        )
+        assert (note in captured.err) == bool(expected) == bool(captured.err)

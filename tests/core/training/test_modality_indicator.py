@@ -23,7 +23,7 @@ from core.inference.predictor import InferenceOverrides, Predictor
 from core.inference.subject_image import SubjectImage
 from core.inspection.feature_maps import compute_feature_maps
 from core.models.build import build_model
-from core.training import experiment
+from core.training import initial_network
 from core.training.experiment import train_run
 from tests.support.balls import tiny
 from tests.support.described_balls import MODALITIES, write_described_balls
@@ -61,7 +61,7 @@ def inputs(monkeypatch: pytest.MonkeyPatch) -> Inputs:
         network.register_forward_pre_hook(recorded.record)
         return network
 
-    monkeypatch.setattr(experiment, "build_model", build)
+    monkeypatch.setattr(initial_network, "build_model", build)
     return recorded
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,11 @@ def test_refit_trains_on_every_subject_and_reports_no_dice(data: Path, tmp_path:
 
     dataset = open_dataset(data)
     assert split_subjects_of(dataset, best.metadata, None) == ("test", ("ball_2",))
-    with pytest.raises(DatasetError, match=r"trained on every subject.*--split all"):
+    with pytest.raises(DatasetError, match=r"every subject but its test subjects; .*--split test \(ball_2\)"):
         split_subjects_of(dataset, best.metadata, "val")
+    untested = replace(best.metadata, split={**best.metadata.split, "test": []})
+    with pytest.raises(DatasetError, match=r"trained on every subject; .*--split all"):
+        split_subjects_of(dataset, untested, "val")
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from core.checkpointing.checkpoint import load
+from core.checkpointing.checkpoint import load, save, strip_for_sharing
 from core.checkpointing.training_spacing import TrainingSpacing
 from core.events import Event, Note, Ready
 from core.training.experiment import train_run
@@ -90,3 +90,19 @@ def test_held_out_subjects_that_the_initial_network_was_trained_on_are_named_and
     train(data, tmp_path / "third", val_subjects=("ball_2",), init_from=str(tmp_path / "other" / "last.safetensors"))
     metadata = load(tmp_path / "third" / "last.safetensors").metadata
     assert metadata.seen_in_training(data, ["ball_1", "ball_2", "ball_3"]) == ["ball_1", "ball_2", "ball_3"]
+
+
+@pytest.mark.slow
+def test_held_out_subjects_of_the_same_name_as_those_of_an_exported_initial_network_are_named(
+    data: Path, tmp_path: Path
+) -> None:
+    train(data, tmp_path / "first")
+    source = tmp_path / "shared.safetensors"
+    save(source, strip_for_sharing(load(tmp_path / "first" / "last.safetensors")))
+    for folder, held_out, expected in (("same", "ball_3", 0), ("other", "ball_1", 1)):
+        events = train(data, tmp_path / folder, val_subjects=(held_out,), init_from=str(source))
+        notes = [e.text for e in events if isinstance(e, Note) and "initial network" in e.text]
+        assert len(notes) == expected
+        metadata = load(tmp_path / folder / "last.safetensors").metadata
+        assert metadata.may_be_seen_in_training(data, [held_out]) == [held_out] * expected
+    assert "trained on subjects of the names ball_1, in a folder that its file does not name" in notes[0]
