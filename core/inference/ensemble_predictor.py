@@ -30,6 +30,7 @@ from core.errors import DeviceError
 from core.formatting import format_bytes
 from core.imaging.postprocessing import Postprocessing
 from core.inference.predictor import OUT_OF_MEMORY_ADVICE, InferenceOverrides, Predictor, Segmentation
+from core.inference.sliding_window import NonFiniteLogitsError
 from core.inference.subject_image import SubjectImage
 from core.inference.uncertainty import PassUncertainty
 from core.types import ProgressCallback
@@ -114,10 +115,13 @@ class EnsemblePredictor(Predictor):
         (class, i, j, k)."""
         self._check_memory(image)
         total: np.ndarray | None = None
-        for number, predictor in enumerate(self._predictors):
+        for number, (member, predictor) in enumerate(zip(self.members, self._predictors, strict=True)):
             part = None if progress is None else _PartOfProgress(progress, number, len(self._predictors))
-            with predictor.loaded():
-                probabilities = predictor.probabilities(image, part)
+            try:
+                with predictor.loaded():
+                    probabilities = predictor.probabilities(image, part)
+            except NonFiniteLogitsError as error:
+                raise NonFiniteLogitsError(f"{member.name}: {error}") from error
             if votes is not None:
                 labels = self.outputs.label_map_of(probabilities)
                 for index, count in enumerate(votes):

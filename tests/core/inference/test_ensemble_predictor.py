@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from core.checkpointing.checkpoint import load, save
 from core.checkpointing.ensemble import save_ensemble
 from core.checkpointing.ensemble_metadata import Member
 from core.checkpointing.file_header import store_postprocessing
@@ -18,6 +20,7 @@ from core.imaging.postprocessing import ClassRule, Postprocessing
 from core.inference import ensemble_predictor
 from core.inference.ensemble_predictor import EnsemblePredictor, open_predictor, pairwise_disagreement
 from core.inference.predictor import InferenceOverrides, Predictor
+from core.inference.sliding_window import NonFiniteLogitsError
 from core.inference.subject_image import SubjectImage
 from tests.support.checkpoint_files import checkpoint_metadata
 from tests.support.ensemble_members import two_members, write_member
@@ -99,6 +102,15 @@ def test_weights_are_in_memory_one_member_at_a_time(file: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
+def test_a_member_whose_values_are_not_finite_is_named(members: list[Member]) -> None:
+    checkpoint = load(members[1].path)
+    broken = {k: torch.full_like(v, torch.nan) if v.is_floating_point() else v for k, v in checkpoint.weights.items()}
+    save(members[1].path, replace(checkpoint, model=broken, average={}))
+    predictor = open_predictor([member.path for member in members])
+    with pytest.raises(NonFiniteLogitsError, match=r"^two: the network gives values for this image that are not finite"):
+        predictor.segment(SubjectImage(image(), SPACING_MM))
+
+
 def test_postprocessing_of_the_ensemble_is_applied_and_can_be_left_out(file: Path) -> None:
     plain = open_predictor([file]).segment(SubjectImage(image(), SPACING_MM))
     store_postprocessing(file, Postprocessing({"CSF": ClassRule(largest=True)}), {})
