@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any, Literal
 
-from core.checkpointing.metadata import CheckpointMetadata, read_metadata
+from core.checkpointing.metadata import CheckpointMetadata, may_be_training_subjects, read_metadata
 from core.datasets.layouts.base import natural_key
 from core.errors import UserError
 from core.evaluation.metrics import MeanScore, ScoredNames, SubjectScore, nan_mean
@@ -203,11 +203,13 @@ def _other_settings(run: str, metadata: CheckpointMetadata, predictions: Sequenc
 
 
 def _seen_before(run: str, metadata: CheckpointMetadata, held_out: Sequence[str]) -> list[str]:
-    """Held-out subjects that the initial network of a run was trained on."""
-    seen = metadata.seen_in_training(Path(metadata.dataset["path"]), held_out)
+    """Held-out subjects that the initial network of a run was trained on, or may have been."""
+    folder = Path(metadata.dataset["path"])
+    seen, perhaps = metadata.seen_in_training(folder, held_out), metadata.may_be_seen_in_training(folder, held_out)
     some = f"{len(seen)} of its {format_count(len(held_out), 'held-out subject')} ({format_list(seen)})"
     text = f"{run}: the network that it began with (--init-from) was trained on {some}: their scores are too good"
-    return [text] if seen else []
+    possible = f"{run}: {may_be_training_subjects('the network that it began with (--init-from)', perhaps)}"
+    return [*([text] if seen else []), *([possible] if perhaps else [])]
 
 
 def _repeated(subjects: Sequence[HeldOutSubject]) -> list[str]:

@@ -168,10 +168,11 @@ def test_held_out_subjects_that_the_initial_network_was_trained_on_are_named(tmp
     _, second, _ = groups.summarise(tmp_path, group).runs
     path = tmp_path / second.id / "best.safetensors"
     metadata, held_out = read_metadata(path), groups.held_out_of(second)
-    trained_on = {metadata.dataset["path"]: [held_out[0]], "/elsewhere": [held_out[1]]}
+    trained_on = {metadata.dataset["path"]: [held_out[0]], "/elsewhere": [held_out[1]], "": ["somebody", held_out[1]]}
     save(path, Checkpoint(replace(metadata, dataset={**metadata.dataset, "trained_on": trained_on}), {}))
-    (warning,) = cross_validation(tmp_path, groups.summarise(tmp_path, group)).warnings
+    warning, possible = cross_validation(tmp_path, groups.summarise(tmp_path, group)).warnings
     assert warning.startswith(second.id) and f"1 of its 2 held-out subjects ({held_out[0]})" in warning
+    assert possible.startswith(second.id) and f"trained on subjects of the names {held_out[1]}, in a folder" in possible
 
 
 def test_subjects_that_two_runs_held_out_are_named(tmp_path: Path, group: Group) -> None:
