@@ -30,8 +30,9 @@ from core.errors import CheckpointError, ConfigError, first_line
 from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
 from core.formatting import format_size
+from core.inference.logit_volume import BACKGROUND_LOGIT
 from core.inference.memory_limit import tile_batch_size
-from core.inference.sliding_window import BACKGROUND_LOGIT, InferenceOptions, foreground_box, predict_logits
+from core.inference.sliding_window import InferenceOptions, foreground_box, predict_logits
 from core.models.build import build_model
 from core.types import Size3, TextProgressCallback
 

@@ -15,8 +15,8 @@ from core.errors import DatasetError
 from core.evaluation.metrics import MeanScore, ScoredNames, SubjectScore, score_subject, summarise
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.formatting import format_list
+from core.inference.overflow import NonFiniteLogitsError
 from core.inference.predictor import Predictor, Segmentation
-from core.inference.sliding_window import NonFiniteLogitsError
 from core.inference.subject_image import SubjectImage
 from core.types import TextProgressCallback
 

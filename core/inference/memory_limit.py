@@ -1,6 +1,7 @@
 """Limits tile size and batch size of inference to the device memory that is free.
 
-The memory of a forward pass is estimated by tracing the network without values (:mod:`core.compute.tracing`).
+The memory of a forward pass is estimated by tracing the network without values (:mod:`core.compute.tracing`). Where a
+pass needs more than that, the limit is lowered, and smaller passes follow.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from core.compute.device import free_bytes
+from core.compute.allocator import trim_heap
+from core.compute.device import free_bytes, out_of_memory_error
 from core.compute.precision import DTYPES, autocast
 from core.compute.tracing import (
     HEAP_PER_BYTE_OF_INFERENCE,
@@ -21,6 +24,8 @@ from core.compute.tracing import (
     fake_tensors,
     heap_bytes,
 )
+from core.errors import DeviceError
+from core.formatting import format_bytes, format_size
 from core.inference.forward_pass import forward_pass
 from core.models.blocks import SegmentationNetwork
 from core.models.network_trace import build_fake_network
@@ -28,6 +33,31 @@ from core.types import Size3, triple
 
 FREE_FRACTION = 0.8  # of the free memory; the estimate may be too low by a fifth
 BATCH_VOXELS = {"cpu": 0, "cuda": 2 * 96**3}  # tiles are batched up to this number of voxels
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The forward passes over a volume.
+
+    Attributes
+    ----------
+    tile : tuple of int. Tile size in voxels.
+    batch_size : int. Tiles per pass.
+    images_per_tile : int. 2 with mirroring, else 1.
+    flip_in_batch : bool. Whether mirrored images are in the same pass as the others.
+    whole : bool. Whether the only tile is the volume.
+    """
+
+    tile: Size3
+    batch_size: int
+    images_per_tile: int
+    flip_in_batch: bool
+    whole: bool
+
+    @property
+    def images(self) -> int:
+        """Images per pass."""
+        return self.batch_size * (self.images_per_tile if self.flip_in_batch else 1)
 
 
 class InferenceMemory:
@@ -39,7 +69,7 @@ class InferenceMemory:
     image : Tensor, shape (channel, i, j, k). The volume to segment, on the device.
     precision : str. "fp32", "bf16" or "fp16".
     limit_bytes : int, optional. Memory that a pass and the logits may take; most of the free memory by default.
-    logit_sets : int. How many times the logits of the volume are held.
+    logit_sets : int. Logits of the volume that are held, 2 where those of another pass follow.
     """
 
     def __init__(
@@ -53,12 +83,42 @@ class InferenceMemory:
         self.network = model if isinstance(model, SegmentationNetwork) else None
         self.device, self.precision = image.device, precision
         self.available_bytes = math.inf
+        self.logit_sets = logit_sets
+        self._measures = limit_bytes is None
         self._traced: dict[tuple[Size3, int], int] = {}
         if self.network is None:
             return
         limit = FREE_FRACTION * free_bytes(image.device) if limit_bytes is None else limit_bytes
         logits_and_weights = 4 * (logit_sets * self.network.classes + 1) * image[0].numel()
         self.available_bytes = limit - logits_and_weights
+
+    def check_logits(self, size: Size3) -> None:
+        """Refuse a volume whose logits and weights do not fit into the free memory, before the kernel ends the process;
+        nothing is refused under a given limit.
+
+        Parameters
+        ----------
+        size : tuple of int. Voxels of the foreground: memory outside of it may remain untouched.
+
+        Raises
+        ------
+        DeviceError
+            If they do not fit.
+        """
+        if self.network is None or not self._measures:
+            return
+        needed_bytes = 4 * (self.logit_sets * self.network.classes + 1) * math.prod(size)
+        if needed_bytes <= free_bytes(self.device):
+            return
+        if self.device.type == "cpu":
+            trim_heap()  # what the process has freed and retained
+        free = free_bytes(self.device)
+        if needed_bytes > free:
+            raise DeviceError(
+                f"not enough memory: logits of {self.network.classes} channels and {format_size(size)} voxels take "
+                f"{format_bytes(needed_bytes)}, {format_bytes(free)} are free; end other programs, or use a machine "
+                "or device with more memory"
+            )
 
     def fits(self, size: Size3, batch_size: int) -> bool:
         """Whether a forward pass over a batch of this size fits."""
@@ -93,6 +153,42 @@ class InferenceMemory:
         sizes = range(most, 1, -1)
         number = bisect_left(sizes, True, key=lambda n: self.fits(tile, images_per_tile * n))
         return sizes[number] if number < len(sizes) else 1
+
+    def passes(self, size: Size3, tile: Size3, images_per_tile: int, *, whole: bool) -> Passes:
+        """The forward passes over a volume that use the available memory.
+
+        Parameters
+        ----------
+        size : tuple of int. Voxels of the volume.
+        tile : tuple of int. Tile size in voxels; padded to it where the volume is smaller.
+        images_per_tile : int. 2 with mirroring, else 1.
+        whole : bool. Whether one pass over the volume is asked for, or else the largest tiles.
+        """
+        if whole:
+            padded = triple([max(n, t) for n, t in zip(size, tile, strict=True)])
+            tile = self.largest_tile(padded, minimum=tile)
+            whole = tile == padded
+        batch_size = 1 if whole else self.batch_size(tile, images_per_tile)
+        return Passes(tile, batch_size, images_per_tile, self.fits(tile, images_per_tile * batch_size), whole)
+
+    def lower_after(self, error: BaseException, passes: Passes, minimum: Size3) -> bool:
+        """After an error, take the available memory for less than these passes were estimated to need.
+
+        Parameters
+        ----------
+        error : BaseException. What a pass raised.
+        passes : Passes.
+        minimum : tuple of int. Smallest tile size in voxels.
+
+        Returns
+        -------
+        Whether smaller passes may succeed: ``False`` for an error of another kind, and where there are none.
+        """
+        smallest = passes.tile == minimum and passes.images == 1
+        if smallest or self.network is None or out_of_memory_error(error, self.device) is None:
+            return False
+        self.available_bytes = FREE_FRACTION * self.pass_bytes(passes.tile, passes.images)
+        return True
 
 
 def _smaller_tiles(size: Size3, minimum: Size3, divisor: Size3) -> Iterator[Size3]:

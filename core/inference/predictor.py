@@ -26,8 +26,9 @@ from core.imaging.content import embed
 from core.imaging.geometry import format_mm
 from core.imaging.postprocessing import Postprocessing
 from core.imaging.resample import resample_image, resampled_shape
+from core.inference.logit_volume import BACKGROUND_LOGIT
 from core.inference.outputs import NetworkOutputs
-from core.inference.sliding_window import BACKGROUND_LOGIT, InferenceOptions, predict_logits
+from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.inference.subject_image import SubjectImage
 from core.inference.uncertainty import PassUncertainty, PredictionMaps
 from core.inference.voxel_size import ExpectedVoxelSize
@@ -308,9 +309,8 @@ class Predictor:
         if self.target_mm is None:
             return
         size = resampled_shape(shape, spacing_mm, self.target_mm)
-        needed_bytes = (
-            2 * 4 * math.prod(size) * (len(self.modalities) + len(self.outputs.names))
-        )  # float32, with a copy
+        channels = len(self.modalities) + len(self.outputs.names)
+        needed_bytes = 2 * 4 * channels * math.prod(size)  # float32, with a copy
         free = free_bytes(torch.device("cpu"))
         if needed_bytes > free:
             raise DeviceError(
@@ -351,7 +351,7 @@ class Predictor:
         return tuple(text for text in found if text)
 
     def settings(self) -> dict[str, Any]:
-        """Device and inference options as plain JSON values."""
+        """Device and inference options as plain JSON values; what overflows in the precision is computed in fp32."""
         options = self.options
         tile = {"tile": list(options.tile), "overlap": options.overlap} if options.mode == "tiles" else {}
         return {

@@ -9,18 +9,20 @@ maps, is taken from the tile whose centre is nearest.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.compute.device import empty_cache
 from core.compute.precision import autocast
-from core.errors import UserError
-from core.imaging.content import present_channels
+from core.imaging.content import Box, present_channels
 from core.inference.forward_pass import ForwardFunction, forward_pass
-from core.inference.memory_limit import InferenceMemory
+from core.inference.logit_volume import LogitVolume
+from core.inference.memory_limit import InferenceMemory, Passes
+from core.inference.overflow import finite_logits
 from core.inference.tile_grid import tile_starts
 from core.models.indicator import with_indicator
 from core.types import ProgressCallback, Size3, triple
@@ -28,10 +30,9 @@ from core.types import ProgressCallback, Size3, triple
 SIGMA_SCALE = 0.125  # of the tile size
 MIN_WEIGHT = 1e-3
 FOREGROUND_MARGIN = 4  # voxels kept around the foreground
-BACKGROUND_LOGIT = 20.0  # of class 0, outside the foreground box; its negative of regions
 LEFT_RIGHT_AXIS = 2  # of (batch, channel, i, j, k)
 
-Box = tuple[slice, slice, slice]
+Allocation = Callable[[int], Tensor]  # zeros for as many channels, (channel, i, j, k) on the grid of the image
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,6 @@ class InferenceOptions:
             raise ValueError(f"mode: expected tiles or whole, got {self.mode!r}")
 
 
-class NonFiniteLogitsError(UserError):
-    """A network gives NaN or infinity for an image."""
-
-
 def gaussian_importance_map(tile: Size3, device: torch.device) -> Tensor:
     """Blending weights, float32, shape of the tile: highest in the centre, at least 0.001."""
     axes = []
@@ -121,18 +118,8 @@ def sliding_window_inference(
     -------
     Tensor, float32, shape (class, i, j, k). Logits.
     """
-    image, unpadded = _pad_to_size(image, tile)
-    weights = gaussian_importance_map(tile, image.device)
-    weight_sum = torch.zeros(image.shape[-3:], device=image.device)
-    logit_sum: Tensor | None = None
-    for logits, box in _predicted_tiles(image, predictor, tile, overlap, batch_size, progress):
-        if logit_sum is None:
-            logit_sum = torch.zeros((logits.shape[0], *image.shape[-3:]), device=image.device)
-        logit_sum[(slice(None), *box)] += logits * weights
-        weight_sum[box] += weights
-    assert logit_sum is not None
-    logit_sum /= weight_sum
-    return logit_sum[unpadded]
+    tiles = _predicted_tiles(image, predictor, tile, overlap, batch_size, progress)
+    return _blend(tiles, image, tile, _zeros_on_grid(image))
 
 
 @torch.no_grad()
@@ -149,18 +136,37 @@ def nearest_tile_inference(
 
     Parameters and result are those of :func:`sliding_window_inference`; the values need not be logits.
     """
-    image, unpadded = _pad_to_size(image, tile)
-    distance = _distance_to_centre(tile, image.device)
-    nearest = torch.full(image.shape[-3:], torch.inf, device=image.device)
+    distance = _distance_to_centre(tile, image.device)[_unpadded(image.shape[1:], tile)]
+    nearest = torch.full(image.shape[1:], torch.inf, device=image.device)
     joined: Tensor | None = None
     for values, box in _predicted_tiles(image, predictor, tile, overlap, batch_size, progress):
         if joined is None:
-            joined = torch.zeros((values.shape[0], *image.shape[-3:]), device=image.device)
+            joined = _zeros_on_grid(image)(len(values))
         inside = joined[(slice(None), *box)]
         inside.copy_(torch.where(distance < nearest[box], values, inside))
         nearest[box] = torch.minimum(nearest[box], distance)
     assert joined is not None
-    return joined[unpadded]
+    return joined
+
+
+def _blend(tiles: Iterator[tuple[Tensor, Box]], image: Tensor, tile: Size3, allocate: Allocation) -> Tensor:
+    """Mean of the logits of overlapping tiles of an image with Gaussian weights, added up where ``allocate`` says."""
+    weights = gaussian_importance_map(tile, image.device)[_unpadded(image.shape[1:], tile)]
+    weight_sum = torch.zeros(image.shape[1:], device=image.device)
+    logit_sum: Tensor | None = None
+    for logits, box in tiles:
+        if logit_sum is None:
+            logit_sum = allocate(len(logits))
+        logit_sum[(slice(None), *box)] += logits * weights
+        weight_sum[box] += weights
+    assert logit_sum is not None
+    logit_sum /= weight_sum
+    return logit_sum
+
+
+def _zeros_on_grid(image: Tensor) -> Allocation:
+    """Allocates tensors on the grid and the device of an image (channel, i, j, k)."""
+    return lambda channels: torch.zeros((channels, *image.shape[1:]), device=image.device)
 
 
 def _predicted_tiles(
@@ -171,14 +177,17 @@ def _predicted_tiles(
     batch_size: int,
     progress: ProgressCallback | None,
 ) -> Iterator[tuple[Tensor, Box]]:
-    """What a predictor gives for each tile of an image that is not smaller than it, float32, shape (class, *tile), and
-    the place of the tile; parameters are those of :func:`sliding_window_inference`."""
-    starts = [tile_starts(n, t, overlap) for n, t in zip(image.shape[-3:], tile, strict=True)]
+    """What a predictor gives for each tile of an image, float32, shape (class, i, j, k), and its place in the image;
+    parameters are those of :func:`sliding_window_inference`. What lies in padding is left out."""
+    unpadded = (slice(None), *_unpadded(image.shape[1:], tile))  # of a tile, too: it covers a padded axis
+    padded = _pad_to_size(image, tile)
+    starts = [tile_starts(n, t, overlap) for n, t in zip(padded.shape[-3:], tile, strict=True)]
     corners = [(i, j, k) for i in starts[0] for j in starts[1] for k in starts[2]]
     for first in range(0, len(corners), batch_size):
         boxes = [_box(corner, tile) for corner in corners[first : first + batch_size]]
-        predicted = predictor(torch.stack([image[(slice(None), *box)] for box in boxes])).float()
-        yield from zip(predicted, boxes, strict=True)
+        predicted = predictor(torch.stack([padded[(slice(None), *box)] for box in boxes])).float()
+        for values, box in zip(predicted, boxes, strict=True):
+            yield values[unpadded], box
         if progress is not None:
             progress(min(first + batch_size, len(corners)), len(corners))
 
@@ -249,6 +258,8 @@ def predict_logits(
 
     Raises
     ------
+    DeviceError
+        If the logits do not fit into the free memory, unless ``memory_bytes`` is given.
     NonFiniteLogitsError
         If the logits are not finite in fp32 either.
     """
@@ -260,36 +271,16 @@ def predict_logits(
     def predicted(precision: str) -> Tensor:
         chosen = dataclasses.replace(options, precision=precision)
         memory = InferenceMemory(model, image, precision, memory_bytes, options.logit_sets)
+        memory.check_logits(triple(foreground.shape[1:]))
+        volume = LogitVolume(image, box, options.overlapping, options.logit_sets)
         with autocast(image.device, precision):
-            return predict_foreground(network_pass(model, image, chosen), foreground, chosen, memory, progress)
+            predict_foreground(network_pass(model, image, chosen), foreground, chosen, memory, progress, volume)
+        return volume.logits
 
     try:
-        logits = predicted(options.precision)
-        if options.precision != "fp32" and not _is_finite(logits):
-            del logits
-            logits = predicted("fp32")
+        return finite_logits(predicted, options.precision)
     finally:
         model.train(was_training)
-    if not _is_finite(logits):
-        raise NonFiniteLogitsError(
-            "the network gives values for this image that are not finite, in fp32 too, so it cannot be segmented; look "
-            "for extreme intensities in the image, or take another checkpoint"
-        )
-    if foreground.shape == image.shape:
-        return logits
-    whole = torch.zeros((logits.shape[0], *image.shape[-3:]), device=image.device)
-    if options.overlapping:
-        whole.fill_(-BACKGROUND_LOGIT)
-    else:
-        for part in whole.chunk(options.logit_sets):
-            part[0] = BACKGROUND_LOGIT
-    whole[(slice(None), *box)] = logits
-    return whole
-
-
-def _is_finite(logits: Tensor) -> bool:
-    """Whether all values are finite, which their sum tells without a copy. Waits for the device."""
-    return bool(logits.sum(dtype=torch.float32).isfinite())
 
 
 def network_pass(model: nn.Module, image: Tensor, options: InferenceOptions) -> ForwardFunction:
@@ -307,24 +298,47 @@ def predict_foreground(
     options: InferenceOptions,
     memory: InferenceMemory,
     progress: ProgressCallback | None,
+    volume: LogitVolume | None = None,
 ) -> Tensor:
     """Logits, or what else the network gives, of the foreground (channel, i, j, k): one pass where the options ask for
-    it and it fits, else tiles."""
-    tile, images = options.tile, 2 if options.mirror else 1
-    if options.mode == "whole":
-        padded, unpadded = _pad_to_size(foreground, tile)
-        size = triple(padded.shape[-3:])
-        tile = memory.largest_tile(size, minimum=tile)
-        if tile == size:
-            forward = _forward_function(network, options, flip_in_batch=memory.fits(tile, images))
-            logits = forward(padded[None])[0].float()[unpadded]
-            if progress is not None:
-                progress(1, 1)
-            return logits
-    batch_size = memory.batch_size(tile, images)
-    forward = _forward_function(network, options, flip_in_batch=memory.fits(tile, images * batch_size))
-    join = sliding_window_inference if options.averaged else nearest_tile_inference
-    return join(foreground, forward, tile, options.overlap, batch_size, progress)
+    it and it fits, else tiles. They are put into the volume, where one is given.
+
+    Where the memory does not suffice although it was estimated to, smaller passes follow, down to single images of the
+    tile of the options.
+    """
+    size, images = triple(foreground.shape[1:]), 2 if options.mirror else 1
+    while True:
+        passes = memory.passes(size, options.tile, images, whole=options.mode == "whole")
+        try:
+            return _predict_in(passes, network, foreground, options, progress, volume)
+        except (MemoryError, RuntimeError) as error:
+            if not memory.lower_after(error, passes, options.tile):
+                raise
+        empty_cache(foreground.device)  # here the error is gone, and with it the tensors of the pass
+
+
+def _predict_in(
+    passes: Passes,
+    network: ForwardFunction,
+    foreground: Tensor,
+    options: InferenceOptions,
+    progress: ProgressCallback | None,
+    volume: LogitVolume | None,
+) -> Tensor:
+    """As :func:`predict_foreground`, in these passes."""
+    forward = _forward_function(network, options, passes.flip_in_batch)
+    if not passes.whole:
+        how = forward, passes.tile, options.overlap, passes.batch_size, progress
+        if not options.averaged:
+            return nearest_tile_inference(foreground, *how)
+        allocate = _zeros_on_grid(foreground) if volume is None else volume.foreground
+        return _blend(_predicted_tiles(foreground, *how), foreground, passes.tile, allocate)
+    unpadded = _unpadded(foreground.shape[1:], passes.tile)
+    logits = forward(_pad_to_size(foreground, passes.tile)[None])[0].float()[(slice(None), *unpadded)]
+    logits = logits if volume is None else volume.put(logits)
+    if progress is not None:
+        progress(1, 1)
+    return logits
 
 
 def _forward_function(forward: ForwardFunction, options: InferenceOptions, flip_in_batch: bool) -> ForwardFunction:
@@ -354,11 +368,16 @@ def _unmirror(logits: Tensor, swapped: Sequence[tuple[int, int]]) -> Tensor:
     return logits[:, order]
 
 
-def _pad_to_size(image: Tensor, size: Size3) -> tuple[Tensor, tuple[slice, ...]]:
-    """An image (channel, i, j, k) zero-padded symmetrically to at least ``size``, and the index that undoes it."""
-    shape = image.shape[-3:]
-    missing = [max(s - n, 0) for s, n in zip(size, shape, strict=True)]
-    before = [m // 2 for m in missing]
-    if any(missing):
-        image = F.pad(image, [v for b, m in zip(before[::-1], missing[::-1], strict=True) for v in (b, m - b)])
-    return image, (slice(None), *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))
+def _pad_to_size(image: Tensor, size: Size3) -> Tensor:
+    """An image (channel, i, j, k) zero-padded symmetrically to at least ``size``."""
+    missing = [max(s - n, 0) for s, n in zip(size, image.shape[-3:], strict=True)]
+    if not any(missing):
+        return image
+    return F.pad(image, [v for m in missing[::-1] for v in (m // 2, m - m // 2)])
+
+
+def _unpadded(shape: Sequence[int], size: Size3) -> Box:
+    """Index (i, j, k) of an image of this shape in itself, padded by :func:`_pad_to_size`."""
+    before = (max(s - n, 0) // 2 for s, n in zip(size, shape, strict=True))
+    i, j, k = (slice(b, b + n) for b, n in zip(before, shape, strict=True))
+    return i, j, k

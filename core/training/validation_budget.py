@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from core.compute.precision import autocast
-from core.inference.sliding_window import Box
+from core.imaging.content import Box
 from core.inference.tile_grid import number_of_tiles
 from core.training.run_progress import RunProgress, keeping_limit_s
 from core.types import Size3, triple

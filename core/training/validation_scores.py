@@ -19,7 +19,8 @@ from core.evaluation.metrics import ScoredNames, dice_from_counts, nan_mean
 from core.events import SUB_VOLUME_DICE, WHOLE_DICE
 from core.imaging.overlay import overlay_classes
 from core.inference.outputs import NetworkOutputs
-from core.inference.sliding_window import InferenceOptions, NonFiniteLogitsError, predict_logits
+from core.inference.overflow import NonFiniteLogitsError
+from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.labels import IGNORE_INDEX
 from core.losses.build import LossFunction
 from core.models.indicator import with_indicator

@@ -14,10 +14,10 @@ from core.choices import NormLayer
 from core.compute.precision import autocast
 from core.config import ModelConfig
 from core.inference.memory_limit import FREE_FRACTION
+from core.inference.overflow import NonFiniteLogitsError
 from core.inference.sliding_window import (
     SIGMA_SCALE,
     InferenceOptions,
-    NonFiniteLogitsError,
     foreground_box,
     gaussian_importance_map,
     predict_logits,

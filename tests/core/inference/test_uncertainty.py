@@ -14,8 +14,9 @@ from core.checkpointing.checkpoint import Checkpoint, build_network, save
 from core.checkpointing.ensemble import save_ensemble
 from core.checkpointing.ensemble_metadata import Member
 from core.inference.ensemble_predictor import open_predictor
+from core.inference.logit_volume import BACKGROUND_LOGIT
 from core.inference.predictor import InferenceOverrides, Predictor
-from core.inference.sliding_window import BACKGROUND_LOGIT, FOREGROUND_MARGIN
+from core.inference.sliding_window import FOREGROUND_MARGIN
 from core.inference.subject_image import SubjectImage
 from core.inference.uncertainty import (
     LOGIT_STORED,

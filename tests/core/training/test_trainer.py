@@ -23,6 +23,7 @@ from core.events import (
     Saved,
     Segmented,
 )
+from core.inference.forward_pass import forward_pass
 from core.training.early_stopping import EarlyStopping
 from core.training.state import TrainingState
 from core.training.trainer import fit
@@ -272,3 +273,22 @@ def test_one_pass_is_chosen_only_if_held_out_dice_does_not_suffer(
     inference = load(tmp_path / "last.safetensors").metadata.inference
     assert inference["mode"] == ("tiles" if one_pass_is_worse else "whole")
     assert inference["dice"] == {"tiles": 0.5, "whole": 0.49 if one_pass_is_worse else 0.5}
+
+
+def test_memory_that_does_not_suffice_for_one_pass_does_not_fail_a_trained_run(
+    tmp_path: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The optional mode of the final validation falls back to tiles."""
+    failed: list[tuple[int, ...]] = []
+
+    def limited(network: torch.nn.Module, images: torch.Tensor, precision: str) -> torch.Tensor:
+        if max(images.shape[2:]) > 16:
+            failed.append(tuple(images.shape))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
+        return forward_pass(network, images, precision)
+
+    monkeypatch.setattr("core.inference.sliding_window.forward_pass", limited)
+    fit(make_task(tmp_path, tiny(epochs=1, samples_train=4, whole_every=1, inference_mode="auto")), events.append)
+    assert failed and isinstance(events[-1], Ended) and events[-1].reason == "finished"
+    dice = load(tmp_path / "last.safetensors").metadata.inference["dice"]
+    assert dice["whole"] == dice["tiles"], "in the same tiles"
