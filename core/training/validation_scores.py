@@ -17,9 +17,10 @@ from core.compute.precision import autocast
 from core.evaluation.confusion_counts import class_counts, region_counts
 from core.evaluation.metrics import ScoredNames, dice_from_counts, nan_mean
 from core.events import SUB_VOLUME_DICE, WHOLE_DICE
+from core.formatting import format_list
 from core.imaging.overlay import overlay_classes
 from core.inference.outputs import NetworkOutputs
-from core.inference.overflow import NonFiniteLogitsError
+from core.inference.overflow import NonFiniteLogitsError, finite_logits
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.labels import IGNORE_INDEX
 from core.losses.build import LossFunction
@@ -168,7 +169,13 @@ def score_sub_volumes(
     precision: str,
     distributed: DistributedContext = SINGLE_PROCESS,
 ) -> SubVolumeScore:
-    """Loss and Dice on the validation sub-volumes, which the processes share. The model is left in training mode."""
+    """Loss and Dice on the validation sub-volumes, which the processes share. The model is left in training mode.
+
+    Raises
+    ------
+    NonFiniteLogitsError
+        If logits are not finite in fp32 either.
+    """
     model.eval()
     locations, device = validation_set.locations, validation_set.subjects.device
     loss_sum, scored = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -178,8 +185,11 @@ def score_sub_volumes(
     batches = [locations[first : first + batch_size] for first in range(0, len(locations), batch_size)]
     for batch in distributed.shard(batches):
         image, label = validation_set.crop(batch)
-        with cudnn_benchmark(device), autocast(device, precision):
-            logits = model(image)
+        try:
+            logits = _sub_volume_logits(model, image, precision)
+        except NonFiniteLogitsError as error:
+            ids = dict.fromkeys(validation_set.subjects.ids[location.subject] for location in batch)
+            raise NonFiniteLogitsError(f"{format_list(list(ids))}: {error}") from error
         sub_volumes = (label != IGNORE_INDEX).flatten(1).any(dim=1).sum()
         loss_sum += loss(logits, label) * sub_volumes
         scored += sub_volumes
@@ -193,6 +203,17 @@ def score_sub_volumes(
     distributed.all_reduce(counts)
     mean_loss = float(loss_sum) / float(scored) if scored else math.nan
     return SubVolumeScore(mean_loss, dice_from_counts(*counts.cpu().numpy()), picture)
+
+
+def _sub_volume_logits(model: nn.Module, image: Tensor, precision: str) -> Tensor:
+    """Logits of a batch of sub-volumes; in fp32 where they overflow in a lower precision. Waits for the device."""
+
+    def predicted(used: str) -> Tensor:
+        with cudnn_benchmark(image.device), autocast(image.device, used):
+            logits: Tensor = model(image)
+        return logits
+
+    return finite_logits(predicted, precision)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from core.colours import IGNORE_COLOUR, rgb
 from core.evaluation.metrics import ScoredNames, dice_per_class
 from core.inference.outputs import NetworkOutputs
+from core.inference.overflow import NonFiniteLogitsError
 from core.inference.sliding_window import InferenceOptions
 from core.labels import IGNORE_INDEX
 from core.losses.build import LossFunction
@@ -167,6 +168,44 @@ def test_model_is_scored_in_evaluation_mode_and_left_in_training_mode() -> None:
     score(subjects(*HAND), model=network, sub_volumes=1)
     assert network.modes == [False]
     assert network.training
+
+
+class OverflowingOracle(Oracle):
+    """As the oracle, through values above the largest of fp16, in which its logits are NaN."""
+
+    def __init__(self, classifier: float = 1e-6) -> None:
+        super().__init__()
+        self.passes: list[torch.dtype] = []
+        self.hidden, self.classifier = nn.Conv3d(3, 3, 1, bias=False), nn.Conv3d(3, 3, 1, bias=False)
+        for layer, factor in ((self.hidden, 1e6), (self.classifier, classifier)):
+            layer.weight.data = factor * torch.eye(3).view(3, 3, 1, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        hidden = self.hidden(super().forward(image))
+        self.passes.append(hidden.dtype)
+        return self.classifier(hidden)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
+def test_sub_volumes_whose_logits_overflow_are_computed_in_fp32(precision: str) -> None:
+    """NaN would become background, with a Dice of 0 that chooses the best checkpoint."""
+    from core.config import LossConfig
+    from core.losses.build import build_loss
+
+    loss = build_loss(LossConfig(loss="dice_ce"))
+    held_out, model = subjects(*HAND), OverflowingOracle()
+    expected = score(held_out, 1, loss)
+    validation_set = ValidationSet(held_out, first_voxels(2), SIZE, COLOURS, OUTPUTS)
+    scores = score_sub_volumes(model, validation_set, loss, batch_size=1, precision=precision)
+    assert scores.dice.tolist() == expected.dice.tolist() and scores.loss == pytest.approx(expected.loss, rel=1e-2)
+    once = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    of_batch = [once[precision]] if precision in once else [torch.float16, torch.float32]
+    assert model.passes == of_batch * 2 and model.training
+
+
+def test_sub_volumes_whose_logits_are_not_finite_in_fp32_are_named() -> None:
+    with pytest.raises(NonFiniteLogitsError, match=r"^0, 1: .*not finite, in fp32 too"):
+        score(subjects(*HAND), 2, model=OverflowingOracle(classifier=math.nan))
 
 
 @pytest.mark.parametrize("mode", ["tiles", "whole"])
