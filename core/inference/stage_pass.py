@@ -9,7 +9,7 @@ not a mean of several.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from core.imaging.content import embed
 from core.imaging.resample import resample_nearest, resampled_spacing
 from core.inference.forward_pass import ForwardFunction
 from core.inference.memory_limit import InferenceMemory
+from core.inference.overflow import NON_FINITE_ADVICE, finite_or_fp32
 from core.inference.predictor import OUT_OF_MEMORY_ADVICE, InferenceOverrides, Predictor
 from core.inference.sliding_window import foreground_box, network_pass, predict_foreground
 from core.inference.stage_maps import STRONGEST, StageMaps, StageRequest
@@ -55,39 +56,31 @@ def compute_stage_maps(
     ConfigError
         If the network has no such stage or channel.
     DeviceError
-        If the memory does not suffice, or activations are not finite.
+        If the memory does not suffice, or activations are not finite in fp32.
     """
-    module = _stage_module(predictor.model, request.stage)
-    with predictor.explained_errors(), autocast(predictor.device, predictor.options.precision):
+    with predictor.explained_errors():
         prepared = predictor.prepared(image)
-        options = replace(predictor.options, mirror=False, averaged=False)
-        network = network_pass(predictor.model, prepared, options)
-        reader = _StageReader(predictor.model, module, network)
-        middle = reader.output(crop_volume(prepared, centred_start(prepared, options.tile), options.tile)[None])[0]
-        chosen = _chosen_channels(middle, request)
-        _check_memory(image, prepared, len(chosen) + 1)
-        reader.channels = chosen
-        box = foreground_box(prepared)
-        sets = math.ceil((len(chosen) + 2) / predictor.model.classes)  # the maps take as much memory as these logits
-        memory = InferenceMemory(predictor.model, prepared, options.precision, logit_sets=sets)
-        maps = predict_foreground(reader, prepared[(slice(None), *box)], options, memory, progress)
-    if not bool(torch.isfinite(maps).all()):
+        result = finite_or_fp32(
+            lambda precision: _stage_maps(predictor, image, prepared, request, precision, progress),
+            predictor.options.precision,
+            lambda found: bool(torch.isfinite(found.maps).all()),
+        )
+    if result is None:
         raise DeviceError(
-            f"{request.stage}: expected finite activations, got NaN or infinity in {options.precision}; segment the "
-            "case in fp32, and compute its feature maps again"
+            f"{request.stage}: expected finite activations, got NaN or infinity in fp32; {NON_FINITE_ADVICE}"
         )
     seen = predictor.seen(image)
     shape = triple(prepared.shape[1:])
     spacing_mm = resampled_spacing(seen.shape, seen.spacing_mm, shape)
     on_grid = []
-    for one in maps.cpu().numpy():
+    for one in result.maps.cpu().numpy():
         whole = np.zeros(shape, np.float32)
-        whole[box] = one
+        whole[foreground_box(prepared)] = one
         around = resample_nearest(whole, seen.shape)
         on_grid.append(embed(around, image.content, np.zeros(image.shape, np.float32)) if predictor.crop else around)
-    i, j, k = (mm * factor for mm, factor in zip(spacing_mm, reader.factors(options.tile, middle), strict=True))
-    by_channel = dict(zip(chosen, on_grid[1:], strict=True))
-    return StageMaps(request.stage, len(middle), (i, j, k), on_grid[0], by_channel)
+    i, j, k = (mm * factor for mm, factor in zip(spacing_mm, result.factors, strict=True))
+    by_channel = dict(zip(result.channels, on_grid[1:], strict=True))
+    return StageMaps(request.stage, result.channel_count, (i, j, k), on_grid[0], by_channel)
 
 
 def check_stage(checkpoint: Path, request: StageRequest) -> None:
@@ -130,6 +123,46 @@ def centred_start(image: Tensor, size: Size3) -> VoxelIndex:
         starts.append(min(max(centre - n // 2, 0), length - n) if length >= n else -((n - length) // 2))
     i, j, k = starts
     return i, j, k
+
+
+@dataclass(frozen=True)
+class _ForegroundMaps:
+    """Feature maps of a stage in the foreground box.
+
+    Attributes
+    ----------
+    maps : Tensor, float32, shape (map, i, j, k). Mean of the absolute activations, then the channels.
+    channels : tuple of int. The channels.
+    channel_count : int. Number of channels of the stage.
+    factors : tuple of float. Voxels of the image along each side of a voxel of the stage.
+    """
+
+    maps: Tensor
+    channels: tuple[int, ...]
+    channel_count: int
+    factors: tuple[float, float, float]
+
+
+def _stage_maps(
+    predictor: Predictor,
+    image: SubjectImage,
+    prepared: Tensor,
+    request: StageRequest,
+    precision: str,
+    progress: ProgressCallback | None,
+) -> _ForegroundMaps:
+    """Feature maps in a precision; those of the strongest channels are those that vary most in it."""
+    model, foreground = predictor.model, prepared[(slice(None), *foreground_box(prepared))]
+    options = replace(predictor.options, mirror=False, averaged=False, precision=precision)
+    reader = _StageReader(model, _stage_module(model, request.stage), network_pass(model, prepared, options))
+    with autocast(predictor.device, precision):
+        middle = reader.output(crop_volume(prepared, centred_start(prepared, options.tile), options.tile)[None])[0]
+        reader.channels = _chosen_channels(middle, request)
+        _check_memory(image, prepared, len(reader.channels) + 1)
+        sets = math.ceil((len(reader.channels) + 2) / model.classes)  # the maps take as much memory as these logits
+        memory = InferenceMemory(model, prepared, precision, logit_sets=sets)
+        maps = predict_foreground(reader, foreground, options, memory, progress)
+    return _ForegroundMaps(maps, reader.channels, len(middle), reader.factors(options.tile, middle))
 
 
 class _StageReader:

@@ -24,13 +24,14 @@ from core.compute.device import out_of_memory_error
 from core.compute.precision import autocast
 from core.datasets import LoadedSubject
 from core.datasets.prepare import prepare_image
-from core.errors import ConfigError, VolumeError
+from core.errors import ConfigError, DeviceError, VolumeError
 from core.files import atomic_write
 from core.formatting import format_size
 from core.imaging.content import present_channels
 from core.imaging.display import upright_slices
 from core.imaging.outliers import intensity_range
 from core.imaging.resample import resampled_shape
+from core.inference.overflow import NON_FINITE_ADVICE, finite_or_fp32
 from core.inference.predictor import Predictor
 from core.inference.stage_pass import centred_start
 from core.inference.subject_image import SubjectImage
@@ -46,6 +47,8 @@ LOGITS = "logits.f32"  # float32 little-endian, shape (class, row, column), rows
 MANIFEST_VERSION = 1
 MAX_CHANNELS = 16  # pictures per stage
 MAX_SIDE = 512  # voxels of the sub-volume
+
+StageSlice = tuple[np.ndarray, Size3]  # slice of an output (channel, i, j), and the size of the whole output
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def compute_feature_maps(
     ConfigError
         If the size is out of range.
     DeviceError
-        If the device runs out of memory.
+        If the device runs out of memory, or activations are not finite in fp32.
     """
     metadata = predictor.metadata
     network_stages = predictor.model.stages()
@@ -131,20 +134,13 @@ def compute_feature_maps(
     if predictor.options.indicator:
         patch = with_indicator(patch, [present_channels(prepared)])
     centre_slice = size[2] // 2
-    outputs: dict[nn.Module, tuple[np.ndarray, Size3]] = {}
-    capture = _capture_slice(outputs, centre_slice, size[2])
-    hooks = [stage.module.register_forward_hook(capture) for stage in network_stages]
-    try:
-        with torch.no_grad(), autocast(predictor.device, predictor.options.precision):
-            predictor.model(patch.to(predictor.device))
-    except (MemoryError, RuntimeError) as error:
-        memory_error = out_of_memory_error(error, predictor.device)
-        if memory_error is None:
-            raise
-        raise memory_error from error
-    finally:
-        for hook in hooks:
-            hook.remove()
+    outputs = finite_or_fp32(
+        lambda precision: _stage_slices(predictor, patch, centre_slice, precision),
+        predictor.options.precision,
+        lambda slices: all(bool(np.isfinite(values).all()) for values, _ in slices.values()),
+    )
+    if outputs is None:
+        raise DeviceError(f"expected finite activations, got NaN or infinity in fp32; {NON_FINITE_ADVICE}")
     channels = predictor.outputs
     names = input_names(metadata.train_config, predictor.modalities)
     stages = [Stage("input", "input", 0, patch[0, ..., centre_slice].numpy(), size, names)]
@@ -231,7 +227,27 @@ def write_feature_maps(
     return manifest
 
 
-def _capture_slice(outputs: dict[nn.Module, tuple[np.ndarray, Size3]], k: int, slices: int) -> Callable[..., None]:
+@torch.no_grad()
+def _stage_slices(predictor: Predictor, patch: Tensor, k: int, precision: str) -> dict[nn.Module, StageSlice]:
+    """Slice ``k`` of the output of every stage by its module, of a pass over a sub-volume (1, channel, i, j, k)."""
+    slices: dict[nn.Module, StageSlice] = {}
+    capture = _capture_slice(slices, k, patch.shape[-1])
+    hooks = [stage.module.register_forward_hook(capture) for stage in predictor.model.stages()]
+    try:
+        with autocast(predictor.device, precision):
+            predictor.model(patch.to(predictor.device))
+    except (MemoryError, RuntimeError) as error:
+        memory_error = out_of_memory_error(error, predictor.device)
+        if memory_error is None:
+            raise
+        raise memory_error from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return slices
+
+
+def _capture_slice(outputs: dict[nn.Module, StageSlice], k: int, slices: int) -> Callable[..., None]:
     """A forward hook that stores a slice of a module's output on the host, and the size of the whole output.
 
     The slice is ``k`` of the ``slices`` at full resolution, or the one that covers it: a network may halve some axes

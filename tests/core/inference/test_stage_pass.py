@@ -178,6 +178,25 @@ def test_what_the_network_does_not_have_is_refused(tmp_path: Path, request_: Sta
         StageRequest("bottleneck", tuple(range(40)))
 
 
+@pytest.mark.parametrize("stage", ["encoder-0", "decoder-0"])
+def test_activations_that_overflow_are_computed_in_fp32_as_the_segmentation_is(tmp_path: Path, stage: str) -> None:
+    """Also the choice of the channels that vary most."""
+    fp32 = saved_predictor(tmp_path, norm="batch")
+    fp16 = Predictor(fp32.path, InferenceOverrides(mode="tiles", precision="fp16"))
+    image = SubjectImage(balls(5)[0], SPACING_MM)
+    for predictor in (fp32, fp16):
+        with torch.no_grad():
+            for block in (unet(predictor).encoder[0], unet(predictor).decoder[0]):
+                norms = [module for module in block.modules() if isinstance(module, torch.nn.BatchNorm3d)]
+                norms[-1].weight.mul_(1e6)
+    np.testing.assert_array_equal(fp16.segment(image), fp32.segment(image))
+    expected, maps = (compute_stage_maps(one, image, StageRequest(stage)) for one in (fp32, fp16))
+    assert expected.mean.max() > 65_504 and tuple(maps.channels) == tuple(expected.channels)
+    np.testing.assert_array_equal(maps.mean, expected.mean)
+    for channel, values in expected.channels.items():
+        np.testing.assert_array_equal(maps.channels[channel], values)
+
+
 def test_memory_and_activations_that_are_not_finite_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from core.checkpointing.checkpoint import Checkpoint, load, save
 from core.config import ModelConfig, TrainConfig
 from core.datasets import load_subject, open_dataset
-from core.errors import ConfigError, VolumeError
+from core.errors import ConfigError, DeviceError, VolumeError
 from core.inference.predictor import InferenceOverrides, Predictor
 from core.inference.subject_image import SubjectImage
 from core.inspection.feature_maps import MANIFEST, compute_feature_maps, write_feature_maps
@@ -81,6 +81,26 @@ def test_stages_equal_the_layers_called_one_by_one(predictor: Predictor) -> None
         ("logits", logits, 8),
     ):
         np.testing.assert_allclose(maps.stage(name).values, values[0, ..., at].numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_activations_that_overflow_are_computed_in_fp32(ball_run: BallRun) -> None:
+    """NaN and infinity would be written as pictures and logits."""
+    image, _ = balls(90)
+    maps = []
+    for precision in ("fp32", "fp16"):
+        predictor = Predictor(ball_run.checkpoint, InferenceOverrides(mode="tiles", precision=precision))
+        norms = [module for module in predictor.model.modules() if isinstance(module, torch.nn.InstanceNorm3d)]
+        with torch.no_grad():
+            norms[-1].weight.mul_(1e6)
+            predictor.model.get_parameter("classifier.weight").mul_(1e-6)
+        maps.append(compute_feature_maps(predictor, image, SPACING_MM))
+    assert np.abs(maps[0].stage("decoder-0").values).max() > 65_504
+    for expected, stage in zip(maps[0].stages, maps[1].stages, strict=True):
+        np.testing.assert_array_equal(stage.values, expected.values)
+    with torch.no_grad():
+        predictor.model.get_parameter("classifier.weight").fill_(torch.nan)
+    with pytest.raises(DeviceError, match="expected finite activations, got NaN or infinity in fp32"):
+        compute_feature_maps(predictor, image, SPACING_MM)
 
 
 def test_sub_volume_is_centred_on_the_head(predictor: Predictor) -> None:
