@@ -29,8 +29,8 @@ from core.datasets import LoadedSubject
 from core.errors import DeviceError
 from core.formatting import format_bytes
 from core.imaging.postprocessing import Postprocessing
+from core.inference.overflow import NonFiniteLogitsError
 from core.inference.predictor import OUT_OF_MEMORY_ADVICE, InferenceOverrides, Predictor, Segmentation
-from core.inference.sliding_window import NonFiniteLogitsError
 from core.inference.subject_image import SubjectImage
 from core.inference.uncertainty import PassUncertainty
 from core.types import ProgressCallback

@@ -19,8 +19,8 @@ from core.errors import CheckpointError, DeviceError
 from core.imaging.postprocessing import ClassRule, Postprocessing
 from core.inference import ensemble_predictor
 from core.inference.ensemble_predictor import EnsemblePredictor, open_predictor, pairwise_disagreement
+from core.inference.overflow import NonFiniteLogitsError
 from core.inference.predictor import InferenceOverrides, Predictor
-from core.inference.sliding_window import NonFiniteLogitsError
 from core.inference.subject_image import SubjectImage
 from tests.support.checkpoint_files import checkpoint_metadata
 from tests.support.ensemble_members import two_members, write_member
