@@ -20,6 +20,7 @@ from core.errors import ConfigError, UserError, first_line
 from core.losses import LOSSES
 from core.models import architecture, architectures
 from core.models.build import build_model
+from core.models.own_source import failure_in_code
 from core.training.step_cost import trace_training_step
 from core.types import Size3, TextProgressCallback
 
@@ -136,6 +137,15 @@ def _measure(config: TrainConfig, blocks: int, device_name: str) -> Row:
         return with_times(replace(row, peak_memory_mb=memory.read_mb()), seconds, batch=config.sampling.batch_size)
     except UserError as error:
         return replace(row, note=str(error).partition(":")[2].strip() or str(error))
-    except (MemoryError, RuntimeError) as error:
+    except (Exception, SystemExit) as error:
+        if not isinstance(error, (MemoryError, RuntimeError)) and not architecture(row.name).own:
+            raise
         out_of_memory = out_of_memory_error(error, device)
-        return replace(row, note="not enough memory" if out_of_memory else f"failed: {first_line(error)}")
+        return replace(row, note="not enough memory" if out_of_memory else f"failed: {_reason(row.name, error)}")
+
+
+def _reason(name: str, error: BaseException) -> str:
+    """What ended the measurement of a network: of a user's own file, line and error."""
+    in_code = failure_in_code(name, error).removeprefix("model: ")
+    kind = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
+    return in_code or kind + first_line(error)

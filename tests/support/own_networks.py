@@ -32,11 +32,11 @@ PRINTS = 'print("from import")\n' + NET.replace("return", 'print("from forward")
 NEVER_ENDS = "while True:\n    pass\n" + NET
 
 
-def write_network(folder: Path, text: str = NET) -> Path:
-    """The file of the network ``Net``, which the user has named."""
+def write_network(folder: Path, text: str = NET, name: str = "Net") -> Path:
+    """The file of a network, which the user has named."""
     path = folder / "net.py"
     path.write_text(text, "utf-8")
-    name_own_network(f"{path}:Net")
+    name_own_network(f"{path}:{name}")
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from core.cli import main
 from core.config import ModelConfig
 from core.errors import ConfigError
 from core.models.build import build_model
+from tests.support.own_networks import FAILS, NET, forget_networks, write_network
 
 
 def ignore_progress(done: float, total: int, text: str) -> None:
@@ -45,3 +47,17 @@ def test_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "models", "--networks", "med3d", "--sub-volume", "16x16x16", "--blocks", "1", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert row["name"] == "med3d" and row["parameters"] > 10**7
+
+
+@pytest.mark.parametrize("error", ["KeyError('key')", "SystemExit(0)"])
+def test_own_network_that_raises_has_a_note_and_the_others_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    forget_networks(monkeypatch, tmp_path / "config")
+    for name, text in (("Fails", FAILS.replace("return", f"raise {error}; return")), ("Works", NET)):
+        (tmp_path / name).mkdir()
+        write_network(tmp_path / name, text.replace("class Net", f"class {name}"), name)
+    settings = Settings(networks=("Fails", "Works"), sub_volume=(8, 8, 8), blocks=1)
+    fails, works = bench_models(settings, "cpu", ignore_progress).rows
+    assert fails.ms is None and f"net.py, line 12: {error.partition('(')[0]}" in fails.note
+    assert fails.note.startswith("failed: ") and works.ms and not works.note
