@@ -283,13 +283,13 @@ class Predictor:
         return torch.from_numpy(prepared).to(self.device)
 
     @contextmanager
-    def explained_errors(self) -> Iterator[None]:
+    def explained_errors(self, advice: str | None = OUT_OF_MEMORY_ADVICE) -> Iterator[None]:
         """Raises :class:`DeviceError` where the memory does not suffice, and :class:`ConfigError` for an error in the
-        code of a user's own network."""
+        code of a user's own network. ``advice`` on too little memory: ``None`` for that of training."""
         try:
             yield
         except (MemoryError, RuntimeError) as error:
-            explained = out_of_memory_error(error, self.device, suggestion=lambda: OUT_OF_MEMORY_ADVICE)
+            explained = out_of_memory_error(error, self.device, suggestion=None if advice is None else lambda: advice)
             if explained is not None:
                 raise explained from error
             self._explain_own_code(error)

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.compute.device import out_of_memory_error
 from core.compute.precision import autocast
 from core.datasets import LoadedSubject
 from core.datasets.prepare import prepare_image
@@ -117,7 +116,7 @@ def compute_feature_maps(
     Raises
     ------
     ConfigError
-        If the size is out of range.
+        If the size is out of range, or the code of a user's own network raises.
     DeviceError
         If the device runs out of memory, or activations are not finite in fp32.
     """
@@ -234,13 +233,8 @@ def _stage_slices(predictor: Predictor, patch: Tensor, k: int, precision: str) -
     capture = _capture_slice(slices, k, patch.shape[-1])
     hooks = [stage.module.register_forward_hook(capture) for stage in predictor.model.stages()]
     try:
-        with autocast(predictor.device, precision):
+        with predictor.explained_errors(advice=None), autocast(predictor.device, precision):
             predictor.model(patch.to(predictor.device))
-    except (MemoryError, RuntimeError) as error:
-        memory_error = out_of_memory_error(error, predictor.device)
-        if memory_error is None:
-            raise
-        raise memory_error from error
     finally:
         for hook in hooks:
             hook.remove()
