@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 
-from core.cli.arguments import add_checkpoints
+from core.cli.arguments import NAMED_NETWORK, add_checkpoints
 from core.cli.command_parser import CommandParser
 from core.cli.help_format import HelpFormatter
 from core.cli.program import program_name, with_program_name
@@ -53,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = next((a for a in arguments if not a.startswith("-")), "")
     args = _make_parser(program_name(), {command}).parse_args(arguments)
     try:
-        return int(args.run_command(args))
+        status = int(args.run_command(args))
+        if not status and (network := getattr(args, NAMED_NETWORK, None)):
+            _remember(network)
+        return status
     except UserError as error:
         print(f"error: {with_program_name(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
@@ -68,6 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error.filename}: {error.strerror}; check the path, and whether you may use it", file=sys.stderr)
         return 1
+
+
+def _remember(network: str) -> None:
+    """Add a network of the user that a command was given, and could use, to their list."""
+    from core.models.own_networks import add_to_list  # imports the configuration
+
+    add_to_list(network)
 
 
 def build_parser(program: str | None = None) -> argparse.ArgumentParser:

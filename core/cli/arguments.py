@@ -12,6 +12,8 @@ from pathlib import Path
 
 from core.choices import Device
 
+NAMED_NETWORK = "named_network"  # argument that holds the user's own network that a command was given
+
 
 def add_checkpoints(parser: argparse.ArgumentParser, *, nested: bool = False) -> None:
     """``--checkpoints DIR``."""
@@ -85,6 +87,7 @@ def add_model(parser: argparse.ArgumentParser, *, ensembles: bool = False) -> No
     parser.add_argument("run", metavar="RUN|FILE", help=one + several * ensembles)
     parser.add_argument(
         "--model",
+        dest=NAMED_NETWORK,
         metavar="FILE.py:CLASS",
         type=own_network,
         help="code of the checkpoint's network, if that is a network of your own which this machine does not know yet",

@@ -21,7 +21,7 @@ from core.models import architecture, name_own_network, size_divisor
 from core.models.blocks import NetworkOutput
 from core.models.build import build_model
 from core.models.own_adapter import OwnNetwork
-from core.models.own_networks import KEPT, is_file_reference
+from core.models.own_networks import KEPT, add_to_list, is_file_reference
 from core.models.own_source import failure_in_code
 from core.processes import reserve_stdout
 
@@ -241,6 +241,7 @@ def main(arguments: Sequence[str] | None = None, show: Callable[[str], object] =
         entry = architecture(name)
         modalities = min(2, entry.max_in_channels or 2)
         check_network(ModelConfig(entry.name), modalities)
+        add_to_list(entry.name)
     except UserError as error:
         show(f"{error}\n")
         return 1

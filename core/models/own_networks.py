@@ -4,7 +4,7 @@ Configurations and checkpoints hold only the *name* of such a network, which is 
 code is found by what the user of this machine has stated, never by what a file states that came from elsewhere:
 
 - ``--model path/to/file.py:ClassName`` on the command line, which also adds it to the user's list
-  (:func:`list_path`), so that queued runs and the pages find it;
+  (:func:`list_path`) once the network has proved to work, so that queued runs and the pages find it;
 - the environment variable ``SEGMENTARIUM_NETWORKS``: files in this form, separated by commas;
 - an installed package with an entry point of the group ``segmentarium.networks``.
 
@@ -36,6 +36,7 @@ ENTRY_POINTS = "segmentarium.networks"
 FORM = "path/to/file.py:ClassName"
 KEPT = "keeps the contract of networks"  # what the check prints of a network without problems
 CHECK = "python -m core.models.contract"  # checks a network, and adds it to the list
+_named: dict[str, Path] = {}  # files of the networks that the user has named to this process, by name
 
 
 def is_file_reference(text: str) -> bool:
@@ -53,7 +54,8 @@ def list_path() -> Path:
 
 
 def name_network(reference: str, taken: Collection[str]) -> str:
-    """Take up a network that the user names, for this process, its children, and later ones of this user.
+    """Take up a network that the user names, for this process and its children; :func:`add_to_list` makes it known to
+    later ones.
 
     Parameters
     ----------
@@ -73,19 +75,30 @@ def name_network(reference: str, taken: Collection[str]) -> str:
     _read_class(path, name)
     if name in taken:
         raise ConfigError(f"model: {path}: the name {name} is that of a network of this program; rename the class")
-    listed = _listed()
-    other = listed.get(name)
+    other = _listed().get(name)
     if other is not None and other != path and other.is_file():
         raise ConfigError(
             f"model: {path}: the name {name} belongs to {other}, by which runs of yours may know it; rename the "
             f"class, or take the other off the list {list_path()}"
         )
-    entry = f"{path}:{name}"
-    os.environ[NETWORKS_VARIABLE] = ",".join(dict.fromkeys([entry, *_stated()]))
-    if other != path:
+    os.environ[NETWORKS_VARIABLE] = ",".join(dict.fromkeys([f"{path}:{name}", *_stated()]))
+    _named[name] = path
+    return name
+
+
+def add_to_list(name: str) -> None:
+    """Add a network that the user has named to this process to their list, once it has kept the contract of networks,
+    or was used; other names have no effect.
+
+    Raises
+    ------
+    ConfigError
+        If the list is damaged.
+    """
+    path = _named.get(name)
+    if path is not None and (listed := _listed()).get(name) != path:
         with contextlib.suppress(OSError):  # no home folder to write to: the variable remains
             _write_list({**listed, name: path})
-    return name
 
 
 def find(name: str) -> Architecture | None:

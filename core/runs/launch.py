@@ -13,7 +13,7 @@ from core.config import TrainConfig
 from core.errors import ConfigError, RunError
 from core.losses import check_loss
 from core.models import architecture, check_indicator, check_packages
-from core.models.own_networks import KEPT
+from core.models.own_networks import KEPT, add_to_list
 from core.paths import DEMO, absolute_path, dataset_folder
 from core.processes import module_command, run_limited
 from core.runs.catalog import get_run, update_index
@@ -275,7 +275,7 @@ def _has_work(root: Path, sweep: Group) -> bool:
 
 def check_network(config: TrainConfig) -> None:
     """Check that the network exists and its packages too; a user's own is tried out in a process of its own, within a
-    time limit."""
+    time limit, and added to their list."""
     entry = architecture(config.model.model)
     check_packages(entry)
     if entry.own:
@@ -288,6 +288,7 @@ def check_network(config: TrainConfig) -> None:
         if done.returncode or not done.stdout.rstrip().endswith(KEPT):
             ended = f"its check ended with status {done.returncode} before it was done; {done.stderr[-2000:].strip()}"
             raise ConfigError(done.stdout.strip() or f"model: {entry.path or entry.module}: {ended}")
+        add_to_list(entry.name)
 
 
 def _check_recorded_data(folder: Path, config: TrainConfig) -> None:

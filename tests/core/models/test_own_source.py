@@ -19,6 +19,7 @@ from core.cli import main
 from core.config import ModelConfig
 from core.errors import ConfigError
 from core.models import architecture, own_adapter
+from core.models import own_networks as networks
 from core.models.build import build_model
 from core.models.own_source import code_change, code_files, describe_code
 from core.runs.store.state import read_state, write_state
@@ -109,6 +110,15 @@ def test_broken_code_is_one_line_that_names_the_file(
     assert re.search(message, captured.err), captured.err
 
 
+def test_feature_maps_of_broken_code_are_one_line_that_names_the_file(
+    checkpoints: Path, file: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of_network(checkpoints, "own")
+    replace(file, own_networks.FAILS)
+    assert main(["features", run, str(image), "--out", str(tmp_path / "maps")]) == 1
+    assert "net.py, line 12: AttributeError: " in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_changed_code_is_used_with_a_warning_and_prints_on_standard_error(
     checkpoints: Path, file: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +129,21 @@ def test_changed_code_is_used_with_a_warning_and_prints_on_standard_error(
     captured = capsys.readouterr()
     assert any(CHANGED in warning for warning in json.loads(captured.out)["warnings"])
     assert "from import" in captured.err and "from forward" in captured.err and CHANGED in captured.err
+
+
+def test_file_that_moved_is_known_once_it_was_of_use(
+    checkpoints: Path, file: Path, image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of_network(checkpoints, "own")
+    moved = file.with_name("moved.py")
+    file.rename(moved)
+    monkeypatch.setenv(networks.NETWORKS_VARIABLE, "")
+    predicts = ["predict", run, str(image), "--out", str(image.with_name("out.nii.gz")), "--model", f"{moved}:Net"]
+    moved.write_text(own_networks.FAILS)
+    assert main(predicts) == 1 and not networks.list_path().exists()
+    replace(moved, NET)
+    assert main(predicts) == 0 and json.loads(networks.list_path().read_text()) == {"Net": str(moved)}
+    capsys.readouterr()
 
 
 def test_ensemble_and_export_name_the_file_that_is_gone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,12 @@ def test_network_of_the_user_is_tried_out_in_a_process_of_its_own(tmp_path: Path
     path.write_text("print('hello')\n" + NETWORK.format(index=""))
     name = name_own_network(f"{path}:Net")
     assert resolved(tmp_path, name).model.model == "Net"
+    assert json.loads(own_networks.list_path().read_text()) == {"Net": str(path)}, "the pages know it from now on"
+    own_networks.list_path().unlink()
     path.write_text(NETWORK.format(index="[:, :1]"))
     with pytest.raises(ConfigError, match=r"Net breaks the contract of networks(.|\n)*expected logits of shape"):
         resolved(tmp_path, name)
+    assert not own_networks.list_path().exists()
 
 
 @pytest.mark.long
