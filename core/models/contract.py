@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from core.config import ModelConfig
 from core.errors import ConfigError, UserError
@@ -48,7 +49,7 @@ def check_network(config: ModelConfig, in_channels: int = 2, classes: int = 3) -
         If it does not; every reason that was found is named.
     """
     found: dict[str, tuple[str, list[str]]] = {}  # those that differ in mode and numbers alone are one
-    for problem, image in _find_problems(config, in_channels, classes):
+    for problem, image in _guarded(config, _find_problems(config, in_channels, classes)):
         found.setdefault(_NUMBERS.sub("#", problem), (problem, []))[1].append(image)
     if found:
         listed = "".join(f"\n- {problem}{_describe_images(images)}" for problem, images in found.values())
@@ -62,6 +63,16 @@ def _describe_images(images: Sequence[str]) -> str:
     return f" (image of shape {different[0]}{more})" if different else ""
 
 
+def _guarded(config: ModelConfig, problems: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The problems that a part of the check finds; the last is what ends it before its time."""
+    try:
+        yield from problems
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - of the user's code
+        yield _failure(config, error), ""
+
+
 def _find_problems(config: ModelConfig, in_channels: int, classes: int) -> Iterator[tuple[str, str]]:
     """What is wrong, and with an image of which shape; empty where that does not matter."""
     networks = []
@@ -69,22 +80,31 @@ def _find_problems(config: ModelConfig, in_channels: int, classes: int) -> Itera
         torch.manual_seed(0)
         networks.append(build_model(config, in_channels, classes))
     network, again = networks
-    stated = _check_stated(config, network)
-    for problem in (*stated, *_check_weights(network, again), *_check_on_meta(config, network)):
-        yield problem, ""
+    for part in (
+        _check_stated(config, network),
+        _check_state(network),
+        _check_seed(network, again),
+        _check_on_meta(config, network),
+    ):
+        yield from _guarded(config, ((problem, "") for problem in part))
     for modalities, outputs in ((1, 2), (in_channels, classes)):
-        try:
-            other = build_model(config, modalities, outputs)
-        except ConfigError as error:
-            yield str(error), ""
-            continue
-        side = max(SMALL, 2 * max(other.divisor))
-        if side > MAX_SIDE:
-            yield f"divisor: expected at most {MAX_SIDE // 2}, got {other.divisor}", ""
-            continue
-        for batch, size in ((2, (side, side, side)), (1, (side + 1, side - 3, side // 2 + 1))):
-            image = torch.randn(batch, modalities, *size, generator=torch.Generator().manual_seed(1))
-            yield from ((problem, str(tuple(image.shape))) for problem in _check_passes(other, image, outputs))
+        yield from _guarded(config, _check_images(config, modalities, outputs))
+
+
+def _check_images(config: ModelConfig, in_channels: int, classes: int) -> Iterator[tuple[str, str]]:
+    """Passes with images of several sizes."""
+    try:
+        network = build_model(config, in_channels, classes)
+    except ConfigError as error:
+        yield str(error), ""
+        return
+    side = max(SMALL, 2 * max(network.divisor))
+    if side > MAX_SIDE:
+        yield f"divisor: expected at most {MAX_SIDE // 2}, got {network.divisor}", ""
+        return
+    for batch, size in ((2, (side, side, side)), (1, (side + 1, side - 3, side // 2 + 1))):
+        image = torch.randn(batch, in_channels, *size, generator=torch.Generator().manual_seed(1))
+        yield from ((problem, str(tuple(image.shape))) for problem in _check_passes(network, image, classes))
 
 
 def _check_stated(config: ModelConfig, network: SegmentationNetwork) -> Iterator[str]:
@@ -107,17 +127,31 @@ def _check_stated(config: ModelConfig, network: SegmentationNetwork) -> Iterator
         )
 
 
-def _check_weights(network: SegmentationNetwork, again: SegmentationNetwork) -> Iterator[str]:
-    state, other = network.state_dict(), again.state_dict()
+def _check_state(network: SegmentationNetwork) -> Iterator[str]:
+    """What a checkpoint stores of a network."""
+    state = network.state_dict()
     if not list(network.parameters()):
         yield "it has no parameters to train"
-    kinds = {name: tensor.dtype for name, tensor in state.items() if tensor.dtype not in STORED_DTYPES}
-    if kinds:
+    if lazy := [name for name, value in state.items() if is_lazy(value)]:
+        yield (
+            f"expected initialised parameters, found lazy ones: {_some(lazy)}; give their sizes (Conv3d instead of "
+            "LazyConv3d)"
+        )
+    if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        yield (
+            f"expected tensors in its state, found {_some(others)} of type {type(state[others[0]]).__name__}; keep "
+            "them in attributes, or tensors in buffers, instead of get_extra_state"
+        )
+    if kinds := {n: t.dtype for n, t in _tensors(network).items() if t.dtype not in STORED_DTYPES}:
         yield (
             f"expected parameters and buffers of float32 or int64, which a checkpoint stores; got {_some(kinds)} "
             f"({next(iter(kinds.values()))}); register such a buffer with persistent=False"
         )
-    if any(name not in other or not torch.equal(tensor, other[name]) for name, tensor in state.items()):
+
+
+def _check_seed(network: SegmentationNetwork, again: SegmentationNetwork) -> Iterator[str]:
+    state, other = _tensors(network), _tensors(again)
+    if _shapes(state) != _shapes(other) or any(not torch.equal(tensor, other[n]) for n, tensor in state.items()):
         yield "built twice after torch.manual_seed(0) it has different weights; draw them from torch's generator"
 
 
@@ -125,11 +159,11 @@ def _check_on_meta(config: ModelConfig, network: SegmentationNetwork) -> Iterato
     """A checkpoint is compared with the network on the device "meta", before anything is read."""
     try:
         with torch.device("meta"):
-            described = build_model(config, network.in_channels, network.classes).state_dict()
-    except Exception as error:  # noqa: BLE001 - of the user's code
+            described = build_model(config, network.in_channels, network.classes)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - of the user's code
         yield f'it cannot be built under torch.device("meta") (no .item(), no numpy while building): {_text(error)}'
         return
-    if {n: t.shape for n, t in described.items()} != {n: t.shape for n, t in network.state_dict().items()}:
+    if {n: t.shape for n, t in _tensors(described).items()} != {n: t.shape for n, t in _tensors(network).items()}:
         yield 'it has other parameters when built under torch.device("meta")'
 
 
@@ -137,15 +171,21 @@ def _check_passes(network: SegmentationNetwork, image: Tensor, classes: int) -> 
     """A forward and backward pass in training mode, then passes in evaluation mode."""
     expected = (image.shape[0], classes, *image.shape[2:])
     network.train().zero_grad(set_to_none=True)
-    before = image.clone()
+    before, names, shapes = image.clone(), set(network.state_dict()), _shapes(_tensors(network))
     for mode, check in (("training", _of_training), ("evaluation", _of_evaluation)):
         try:
             yield from (f"in {mode} mode, {text}" for text in check(network, image, expected))
-        except Exception as error:  # noqa: BLE001 - of the user's code
-            in_code = failure_in_code(network.config.model, error).removeprefix("model: ")
-            yield f"in {mode} mode: {in_code or _text(error)}"
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - of the user's code
+            yield f"in {mode} mode: {_failure(network.config, error)}"
     if not torch.equal(image, before):
         yield "it changes the image in place"
+    after = _shapes(_tensors(network))
+    changed = [name for name in shapes | after if shapes.get(name) != after.get(name)]
+    if changed := [name for name in changed if name in shapes or name not in names]:  # lazy ones were named
+        yield (
+            f"its parameters or buffers changed in forward: {_some(changed)}; create them in __init__, or register the "
+            "buffer with persistent=False"
+        )
 
 
 def _of_training(network: SegmentationNetwork, image: Tensor, expected: tuple[int, ...]) -> Iterator[str]:
@@ -219,13 +259,28 @@ def _of_stages(network: SegmentationNetwork, image: Tensor) -> Iterator[str]:
         yield "stages(): expected the last to give the logits"
 
 
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a checkpoint, without those that have no size yet."""
+    state = network.state_dict()
+    return {name: value for name, value in state.items() if isinstance(value, Tensor) and not is_lazy(value)}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+
+
 def _some(names: Sequence[str] | dict[str, torch.dtype]) -> str:
     listed = list(names)
     more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
     return ", ".join(listed[:NAMED]) + more
 
 
-def _text(error: Exception) -> str:
+def _failure(config: ModelConfig, error: BaseException) -> str:
+    """An exception of a network as one line, with its place in the user's code where it is there."""
+    return failure_in_code(config.model, error).removeprefix("model: ") or _text(error)
+
+
+def _text(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, ConfigError) else f"{type(error).__name__}: {text}"
 
