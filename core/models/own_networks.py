@@ -174,6 +174,12 @@ def _from_file(path: Path, name: str) -> Architecture:
 
 def _from_entry_point(point: importlib.metadata.EntryPoint) -> Architecture:
     """The packages above the module of an entry point are not imported to find its text."""
+    stated = point.pattern.match(point.value)
+    if stated is None or not (stated["attr"] or "").isidentifier():
+        raise ConfigError(
+            f'model: {point.name}: expected an entry point {point.name} = "package.module:Class", got {point.value!r}; '
+            "name the module that defines the class, and the class"
+        )
     top, *below = point.module.split(".")
     spec = importlib.util.find_spec(top)
     candidates: list[Path] = []
@@ -181,24 +187,58 @@ def _from_entry_point(point: importlib.metadata.EntryPoint) -> Architecture:
         candidates = [Path(spec.origin)]
     for folder in (spec.submodule_search_locations or ()) if spec is not None and below else ():
         inner = Path(folder, *below)
-        candidates += [inner.with_suffix(".py"), inner / "__init__.py"]
+        candidates += [inner / "__init__.py", inner.with_suffix(".py")]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise ConfigError(f"model: {point.name}: expected the module {point.module} of its entry point, found none")
-    return _architecture(point.name, _read_class(path, point.attr), module=point.module, class_name=point.attr)
+    package = point.module if path.name == "__init__.py" else point.module.rpartition(".")[0]
+    node = _read_class(path, point.attr, package)
+    return _architecture(point.name, node, module=point.module, class_name=point.attr)
 
 
-def _read_class(path: Path, name: str) -> ast.ClassDef:
+def _read_class(path: Path, name: str, package: str | None = None) -> ast.ClassDef:
+    """The text of a class.
+
+    Parameters
+    ----------
+    path : Path. File that defines it.
+    name : str. Of the class.
+    package : str, optional. Package of the file's module, empty for none; ``None`` for the file of a user.
+    """
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"model: {path}: expected the Python file of {name}: {error.strerror or error}") from error
     except (SyntaxError, ValueError) as error:
         raise ConfigError(f"model: {path}: expected Python: {error}") from error
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     if name not in classes:
-        raise ConfigError(f"model: {path}: expected a class {name}, found {', '.join(classes) or 'no class'}")
+        raise ConfigError(
+            f"model: {path}: expected a class {name}, found {', '.join(classes) or 'no class'}; the class has to be "
+            f"defined in this very file, by a class statement at its top level{_origin(tree, path, name, package)}"
+        )
     return classes[name]
+
+
+def _origin(tree: ast.Module, path: Path, name: str, package: str | None) -> str:
+    """What to name instead of a file that imports a class, as the end of a sentence; empty for one that does not."""
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    originals = {alias.asname or alias.name: (node, alias.name) for node in imports for alias in node.names}
+    found = originals.get(name) or originals.get("*")
+    if found is None:
+        return ""
+    node, original = found
+    module, name = node.module or "", name if original == "*" else original
+    may_be = "may be" if original == "*" else "is"
+    if package is None:
+        beside = path.parent.joinpath(*module.split(".")).with_suffix(".py")
+        advice = f"{beside}:{name}" if module and beside.is_file() else "the file that defines it"
+    else:
+        if node.level:
+            parts = package.split(".")
+            module = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [module])])
+        advice = f"{module}:{name}"
+    return f"; it {may_be} imported from {module or 'its package'}: name {advice}"
 
 
 def _architecture(name: str, node: ast.ClassDef, **where: str) -> Architecture:

@@ -59,6 +59,13 @@ def written(folder: Path, name: str, result: str = "self.conv(image)", extra: st
     return f"{path}:{name}"
 
 
+def listed(reference: str) -> str:
+    """Name a network that has kept its contract; returns its name."""
+    name = name_own_network(reference)
+    own_networks.add_to_list(name)
+    return name
+
+
 def checkpoint_of(config: ModelConfig, folder: Path) -> Path:
     labels = [{"name": name, "raw": raw, "colour": "#000000"} for raw, name in enumerate(("background", "a", "b"))]
     metadata = CheckpointMetadata(TrainConfig(model=config).to_json(), labels, ("t1", "t2"), None)
@@ -78,14 +85,14 @@ def test_example_of_the_documentation_keeps_the_contract(tmp_path: Path) -> None
 def test_named_network_is_known_by_its_name_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = documented(tmp_path)
     monkeypatch.chdir(tmp_path)
-    name_own_network("small_unet.py:SmallUNet")
+    listed("small_unet.py:SmallUNet")
     assert json.loads(own_networks.list_path().read_text()) == {"SmallUNet": str(path)}
     monkeypatch.setenv(own_networks.NETWORKS_VARIABLE, "")  # a later process, that of the pages
     assert list(architectures())[-1] == "SmallUNet" and "vnet" in architectures()
 
 
 def test_variable_comes_before_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name_own_network(written(tmp_path, "Linear"))
+    listed(written(tmp_path, "Linear"))
     other = tmp_path / "other"
     other.mkdir()
     monkeypatch.setenv(own_networks.NETWORKS_VARIABLE, written(other, "Linear"))
@@ -96,7 +103,7 @@ def test_checkpoint_holds_only_the_name_and_opens_where_the_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = written(tmp_path, "Linear")
-    path = checkpoint_of(ModelConfig(name_own_network(reference)), tmp_path)
+    path = checkpoint_of(ModelConfig(listed(reference)), tmp_path)
     assert str(tmp_path).encode() not in path.read_bytes()
     assert load(path).metadata.train_config.model.model == "Linear"
     monkeypatch.setenv(own_networks.NETWORKS_VARIABLE, "")
@@ -132,7 +139,7 @@ def test_finding_and_listing_run_no_code(tmp_path: Path) -> None:
 
 
 def test_damaged_list_is_named_where_it_is_needed_and_hides_nothing_else(tmp_path: Path) -> None:
-    name_own_network(written(tmp_path, "Linear"))
+    listed(written(tmp_path, "Linear"))
     own_networks.list_path().write_text("[")
     assert "vnet" in architectures()
     with pytest.raises(ConfigError, match=r"networks.json: expected a JSON object .*; remove it"):
@@ -145,13 +152,18 @@ def test_damaged_list_is_named_where_it_is_needed_and_hides_nothing_else(tmp_pat
         ("missing.py:Net", "expected the Python file of Net"),
         ("network.py:Other", "expected a class Other, found vnet, Net"),
         ("network.py:vnet", "is that of a network of this program"),
+        ("network.py:Base", r"defined in this very file.*imported from bases: name .*bases\.py:Base"),
+        ("network.py:Module", r"defined in this very file.*imported from torch\.nn: name the file that defines it"),
+        ("network.py:Alias", r"expected a class Alias.*defined in this very file, by a class statement"),
         ("broken.py:Net", "expected Python"),
         ("network.py:", "expected path/to/file.py:ClassName"),
         ("network.py:Net", r"Net.divisor: expected a whole number from 1 on, got 'two'"),
     ],
 )
 def test_reference_that_names_no_network_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "network.py").write_text("class vnet: pass\nclass Net:\n    divisor = 'two'\n")
+    (tmp_path / "bases.py").write_text("class Base: pass\n")
+    imports = "from bases import Base\nfrom torch.nn import Module\n"
+    (tmp_path / "network.py").write_text(f"{imports}class vnet: pass\nclass Net:\n    divisor = 'two'\nAlias = Net\n")
     (tmp_path / "broken.py").write_text("class Net(:\n")
     with pytest.raises(ConfigError, match=message):
         architecture(name_own_network(f"{tmp_path / text}"))
@@ -159,7 +171,7 @@ def test_reference_that_names_no_network_is_refused(tmp_path: Path, text: str, m
 
 def test_name_of_another_file_is_refused_while_that_exists(tmp_path: Path) -> None:
     first = written(tmp_path, "Linear")
-    name_own_network(first)
+    listed(first)
     (tmp_path / "b").mkdir()
     second = written(tmp_path / "b", "Linear")
     with pytest.raises(ConfigError, match=r"the name Linear belongs to .*linear.py"):
@@ -321,6 +333,7 @@ def test_check_as_a_command(tmp_path: Path) -> None:
     assert main([written(tmp_path, "Linear")], shown.append) == 0
     assert main([written(tmp_path, "Wrong", "image")], shown.append) == 1
     assert shown[0] == "Linear: keeps the contract of networks\n" and "Wrong breaks the contract" in shown[1]
+    assert set(json.loads(own_networks.list_path().read_text())) == {"Linear"}, "what breaks the contract is not listed"
 
 
 @pytest.mark.slow
