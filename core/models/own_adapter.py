@@ -28,10 +28,10 @@ from core.models.blocks import (
     WeightedLayer,
     weighted_layers,
 )
+from core.models.own_modules import check_modules, found_first
 from core.models.own_source import modules_beside
 
 _loaded: dict[Path, tuple[dict[str, str], set[str]]] = {}  # by :func:`modules_beside`
-_added: set[str] = set()  # folders of networks that were not on the search path before
 LIMIT_S = 120.0  # longest import or construction of a network, with the packages that it imports, on a loaded machine
 
 
@@ -201,17 +201,17 @@ def _load(path: Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _modules_of(path: Path) -> Iterator[None]:
-    """Import modules from the folder of a file, and not those of the same name from the folder of another network.
+    """Import modules from the folder of a file, and not those of the same name from elsewhere.
 
     Raises
     ------
     ImportError
-        If one of two modules of the same name and other code is imported in a function, which could be given the other
-        one.
+        If one of two modules of the same name and other code, beside two networks, is imported in a function, which
+        could be given the other one; or if a module of the same name is installed, or loaded from elsewhere.
     """
     digests, late = modules_beside(path)
-    own = str(path.parent)
     same: set[str] = set()  # names of modules with other code beside another network
+    alike: dict[str, list[str]] = {name: [] for name in digests}  # folders of networks with the same code
     for other, (other_digests, other_late) in _loaded.items():
         differing = {name for name in digests.keys() & other_digests if digests[name] != other_digests[name]}
         if unclear := differing & (late | other_late):
@@ -220,18 +220,14 @@ def _modules_of(path: Path) -> Iterator[None]:
                 "a function; import it at the top of the file, or rename it"
             )
         same |= differing
+        for name in (digests.keys() & other_digests) - differing:
+            alike[name].append(str(other.parent))
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in same}
-    searched = list(sys.path)
-    if same:
-        sys.path.insert(0, own)
-    elif own not in sys.path:  # before the folders of other networks, which may have a file of that name
-        sys.path.insert(next((n for n, folder in enumerate(sys.path) if folder in _added), len(sys.path)), own)
     try:
-        yield
+        with found_first(digests, path.parent):
+            check_modules(path, alike)
+            yield
+            check_modules(path, alike)
         _loaded[path] = digests, late
     finally:
-        if own not in searched:
-            searched.append(own)
-            _added.add(own)
-        sys.path[:] = searched
         sys.modules.update(hidden)

@@ -17,6 +17,7 @@ from typing import Any
 from core.errors import ConfigError
 from core.models import architecture
 from core.models.architecture import Architecture
+from core.models.own_modules import module_elsewhere
 from core.models.own_networks import FORM
 
 PROGRAM = __name__.partition(".")[0]
@@ -121,7 +122,6 @@ def modules_beside(path: Path) -> tuple[dict[str, str], set[str]]:
     by_name: dict[str, list[Path]] = {}
     for file in files[1:]:
         by_name.setdefault(Path(file.relative_to(path.parent).parts[0]).stem, []).append(file)
-    by_name.pop(PROGRAM, None)
     digests = {
         name: _digest_of(sorted({found for file in own for found in _with_imports(file, path.parent)}))
         for name, own in by_name.items()
@@ -149,11 +149,24 @@ def _with_imports(path: Path, folder: Path | None = None) -> list[Path]:
     found, waiting = {path}, [path]
     while waiting:
         for name in _imported(waiting.pop()):
-            module, package = folder / f"{name}.py", folder / name
-            files = [module] if module.is_file() else sorted(package.rglob("*.py"))
+            files = _files_of_module(name, folder)
             waiting += [file for file in files if file not in found]
             found.update(files)
     return [path, *sorted(found - {path})]
+
+
+def _files_of_module(name: str, folder: Path) -> list[Path]:
+    """The files of a module or package in a folder, as Python chooses between them; none where it chooses one of
+    another folder, and for the program's own package, which no other one replaces."""
+    package, module = folder / name, folder / f"{name}.py"
+    if name == PROGRAM:
+        return []
+    if module.is_file() and not (package / "__init__.py").is_file():
+        return [module]
+    files = sorted(package.rglob("*.py"))
+    if files and not (package / "__init__.py").is_file() and module_elsewhere(name, folder):
+        return []
+    return files
 
 
 def _imported(path: Path) -> set[str]:
@@ -178,5 +191,6 @@ def _parse(path: Path) -> ast.Module | None:
 
 def _names(tree: ast.AST) -> set[str]:
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names += [node.module for node in imports if node.module and not node.level]
     return {name.partition(".")[0] for name in names}
