@@ -184,8 +184,11 @@ class CheckpointMetadata:
         their data set, as far as the checkpoint says; that of an exported one is ``UNKNOWN_FOLDER``."""
         own, others = self.dataset.get("path"), self.dataset.get(TRAINED_ON)
         trained = list(self.split.get("train", ()))
-        is_known = own or TRAINED_ON in self.dataset or not trained
-        found = {str(own): trained} if own else {} if is_known else {UNKNOWN_FOLDER: trained}
+        found: dict[str, list[str]] = {}
+        if own:
+            found[str(own)] = trained
+        elif trained and TRAINED_ON not in self.dataset:
+            found[UNKNOWN_FOLDER] = trained
         for folder, ids in others.items() if isinstance(others, dict) else ():
             found[folder] = list(dict.fromkeys([*found.get(folder, ()), *map(str, ids)]))
         return found
