@@ -237,12 +237,12 @@ torch.set_num_threads(1)
 cpu = torch.device("cpu")
 network = build_model(ModelConfig(channels=(8, 16)), 1, 2)
 step = TrainingStep(network, dice_loss, OptimConfig(), "fp32")
-options = InferenceOptions("whole", (16, 16, 16))
 
 def train(size):
     step([(torch.zeros(2, 1, size, size, size), torch.zeros(2, size, size, size, dtype=torch.uint8))], 0.1, 0)
 
 def predict(size):
+    options = InferenceOptions("whole", (size, size, size))  # the smallest pass that there is
     predict_logits(network, torch.zeros(1, size, size, size), options, memory_bytes=2**50)
 
 train(16), predict(16)
