@@ -107,14 +107,11 @@ def split_subjects_of(
                 "one or the other; score its runs, or the ensemble on other data, with --split all"
             )
         if split == "val" and not listed and metadata.train_config.split.holds_out_nothing:
-            tested = stored.get("test")
+            advice = "; score it on data that it has not seen, with --split all"
+            if tested := stored.get("test"):
+                advice = f" but its test subjects; score it on those, with --split test ({format_list(tested)})"
             raise DatasetError(
-                "split: expected held-out subjects, but this network was trained on every subject"
-                + (
-                    f" but its test subjects; score it on those, with --split test ({format_list(tested)})"
-                    if tested
-                    else "; score it on data that it has not seen, with --split all"
-                )
+                f"split: expected held-out subjects, but this network was trained on every subject{advice}"
             )
         if not listed:
             raise DatasetError(f"split: expected subjects in the split {split}, but this run has none; choose another")

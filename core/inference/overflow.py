@@ -62,5 +62,5 @@ def finite_logits(compute: Callable[[str], Tensor], precision: str) -> Tensor:
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether all values are finite, which their sum tells without a copy. Waits for the device."""
+    """Whether all values are finite; by their sum, which needs no copy. Synchronises with the device."""
     return bool(values.sum(dtype=torch.float32).isfinite())

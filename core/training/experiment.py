@@ -275,7 +275,7 @@ def _stopped_while_preparing(last: Checkpoint | None) -> Ended:
     )
 
 
-# --- plan -------------------------------------------------------------------------------------------------
+# --- plan -------------------------------------------------------------------------------------------------------------
 
 
 def _resolve_config(inputs: RunInputs, machine: _Machine, last: Checkpoint | None) -> TrainConfig:

@@ -168,7 +168,7 @@ def test_held_out_subjects_that_the_initial_network_was_trained_on_are_named(tmp
     _, second, _ = groups.summarise(tmp_path, group).runs
     path = tmp_path / second.id / "best.safetensors"
     metadata, held_out = read_metadata(path), groups.held_out_of(second)
-    trained_on = {metadata.dataset["path"]: [held_out[0]], "/elsewhere": [held_out[1]], "": ["somebody", held_out[1]]}
+    trained_on = {metadata.dataset["path"]: [held_out[0]], "/elsewhere": [held_out[1]], "": ["other", held_out[1]]}
     save(path, Checkpoint(replace(metadata, dataset={**metadata.dataset, "trained_on": trained_on}), {}))
     warning, possible = cross_validation(tmp_path, groups.summarise(tmp_path, group)).warnings
     assert warning.startswith(second.id) and f"1 of its 2 held-out subjects ({held_out[0]})" in warning
