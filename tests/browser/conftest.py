@@ -26,10 +26,12 @@ ROOT = project_root()
 FOLDER = Path(__file__).parent
 START_TIMEOUT_S = 60
 TIMEOUT_MS = 60_000
-# ``streamlit`` in a process that does not find the ready-made model, whose jobs would compete with the tests.
+# Runs before ``streamlit``, which then does not find the ready-made model, whose jobs would compete with the tests.
 WITHOUT_DEMO_MODEL = """
 import pathlib, core.paths
 core.paths.demo_model_path = lambda: pathlib.Path("/nonexistent/model.safetensors")
+"""
+STREAMLIT = """
 from streamlit.web.cli import main
 main(prog_name="streamlit")
 """
@@ -49,15 +51,23 @@ class Server:
     folder : Path. Gets the folders ``checkpoints`` and ``data``, and the log.
     options : options of ``streamlit run``.
     demo_model : bool. Whether the server has the ready-made model of the checkout.
+    before : str. Python code that its process runs first.
     prefix : str. Its path prefix, as ``/prefix``.
     environment : environment variables.
     """
 
     def __init__(
-        self, folder: Path, *options: str, demo_model: bool = True, prefix: str = "", **environment: str
+        self,
+        folder: Path,
+        *options: str,
+        demo_model: bool = True,
+        before: str = "",
+        prefix: str = "",
+        **environment: str,
     ) -> None:
         self.folder, self.options, self.environment = folder, options, environment
-        self.launcher = ["-m", "streamlit"] if demo_model else ["-c", WITHOUT_DEMO_MODEL]
+        code = before if demo_model else WITHOUT_DEMO_MODEL + before
+        self.launcher = ["-c", code + STREAMLIT] if code else ["-m", "streamlit"]
         self.checkpoints, self.data = folder / "checkpoints", folder / "data"
         self.checkpoints.mkdir(exist_ok=True)
         self.data.mkdir(exist_ok=True)

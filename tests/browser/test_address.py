@@ -13,6 +13,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.browser.conftest import Server
 from tests.support.held_connection import HeldConnection
+from tests.support.menus import choose_option
 from tests.support.slow_process import slowed
 from tests.support.viewers import COMPLETE, wait_until_ready
 
@@ -37,8 +38,7 @@ def test_history_has_one_entry_per_page_with_an_address_that_existed(quiz_server
         page.get_by_test_id("stTopNavLink").filter(has_text=name).click()
         title(name)
         if name == "Data":
-            page.get_by_role("combobox", name="Data set").click()
-            page.get_by_role("option", name="balls").click()
+            choose_option(page.get_by_role("combobox", name="Data set"), "balls")
             page.get_by_text("Slice by slice", exact=True).click()
             page.wait_for_url(re.compile("view=Slice"))
             page.wait_for_url(re.compile("subject="))

@@ -17,6 +17,7 @@ from tests.browser.conftest import Server
 from tests.support.balls import write_balls
 from tests.support.cluster.machines import started
 from tests.support.cluster.slurm_cluster import SlurmCluster, missing_for_slurm
+from tests.support.menus import choose_option
 from tests.support.quiz_player import Player
 from tests.support.run_chart import point_count, wait_for_more_points
 from tests.support.train_page import press_start
@@ -78,8 +79,7 @@ def test_run_on_a_cluster_from_train_to_quiz_although_its_node_is_lost(
 def start_on_cluster(server: Server, page: Page) -> str:
     """Start a run of a minute on the cluster from the Train page; returns its id."""
     page.goto(f"{server.url}/train?data=balls&preset=quick&set={SETTINGS}")
-    page.get_by_label("Where", exact=True).click()
-    page.get_by_role("option", name="gpu-cluster (Slurm)").click()
+    choose_option(page.get_by_label("Where", exact=True), "gpu-cluster (Slurm)")
     for label, value in (("Time budget (minutes)", "0.8"), ("Sub-volumes per epoch", "8"), ("Name of the run", "loop")):
         field = page.get_by_label(label, exact=True)
         field.fill(value)

@@ -21,6 +21,7 @@ from core.runs.store.folder import STATE
 from core.runs.store.groups import read_group, read_groups
 from tests.browser.conftest import Server
 from tests.support.balls import CLASSES, write_balls
+from tests.support.menus import choose_option
 from tests.support.viewers import coloured_pixels, pane, wait_until_ready
 from tests.support.watching import wait_until
 
@@ -148,10 +149,8 @@ def test_search_is_started_on_train_and_ends_with_its_best_trial(server: Server,
     data, root = data_set(server, "balls-folds"), server.checkpoints
     open_train(server, page, data, "search")
     page.get_by_text("Search for better settings").click()
-    chooser = page.get_by_role("combobox", name="Settings to search")
-    chooser.click()
-    chooser.fill("Learning rate")
-    page.get_by_role("option", name="Learning rate", exact=True).click()
+    settings = page.get_by_role("combobox", name="Settings to search")
+    choose_option(settings, "Learning rate", typed="Learning rate")
     page.keyboard.press("Escape")
     expect(page.get_by_text("--search learning_rate=")).to_be_visible(timeout=MINUTE_MS)
     trials = page.get_by_label("Trials", exact=True)

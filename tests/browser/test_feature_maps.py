@@ -17,6 +17,7 @@ from core.runs.predictions import read_predictions
 from tests.browser.conftest import Server
 from tests.support.accessibility import findings
 from tests.support.balls import untrained_run, write_balls
+from tests.support.menus import choose_option
 from tests.support.viewers import settle, volume_requests, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
@@ -47,8 +48,7 @@ def test_feature_maps_of_a_stage_are_computed_shown_and_opened_by_a_link(
     page.get_by_text("Feature maps", exact=True).click()
     chosen = page.get_by_role("combobox", name="Stage")
     expect(chosen).to_be_visible(timeout=COMPUTED_MS)  # the network is read by a process
-    chosen.click()
-    page.get_by_role("option", name="bottleneck, 16 channels").click()
+    choose_option(chosen, "bottleneck, 16 channels")
     page.get_by_role("button", name="Compute bottleneck").click()
     expect(page.get_by_text("bottleneck: voxels of 2 × 2 × 3 mm")).to_be_visible(timeout=COMPUTED_MS)
     mean = page.locator("canvas.pane[data-row='bottleneck mean']")

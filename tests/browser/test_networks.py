@@ -15,6 +15,7 @@ from core.presets import preset
 from tests.browser.conftest import Server
 from tests.support.background_jobs import poll
 from tests.support.balls import write_balls
+from tests.support.menus import choose_option
 from tests.support.train_page import press_start
 from tests.support.viewers import coloured_pixels, pane, wait_until_ready
 
@@ -50,8 +51,7 @@ def test_network_is_chosen_trained_and_reviewed(server: Server, page: Page, netw
     loss = f"~loss~{LOSSES[network]}" if network in LOSSES else ""
     page.goto(f"{server.url}/train?data=balls-networks&preset=quick&set={FEW_STEPS}{loss}")
     page.get_by_role("paragraph").filter(has_text=re.compile("^Network$")).click()
-    page.get_by_role("combobox", name="Network").click()
-    page.get_by_role("option", name=architecture(network).name, exact=True).click()
+    choose_option(page.get_by_role("combobox", name="Network"), architecture(network).name)
     if network != preset("quick").model.model:  # the address has what was changed
         page.wait_for_url(re.compile(f"model~{network}"), timeout=MINUTE_MS)
     press_start(page)

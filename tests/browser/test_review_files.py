@@ -11,6 +11,7 @@ from core.colours import rgb
 from core.labels import PALETTE
 from tests.browser.conftest import Server
 from tests.support.file_cases import CENTRES, SHAPE, write_case
+from tests.support.menus import choose_option
 from tests.support.viewers import open_menu, pane, settle, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long(40)]
@@ -23,12 +24,9 @@ def test_uploaded_files_are_shown_named_and_scored(server: Server, page: Page, t
     page.locator("input[type=file]").set_input_files([files.image, files.reference, files.segmentation])
     expect(page.get_by_role("button", name="Delete scan.nii.gz")).to_be_visible()
     for label, name in (("Image", "scan.nii.gz"), ("Reference", "drawn.nii.gz"), ("Segmentation", "found.nii.gz")):
-        page.get_by_role("combobox", name=label).click()
-        page.get_by_role("option", name=name).click()
+        choose_option(page.get_by_role("combobox", name=label), name)
         if label == "Image":
             page.keyboard.press("Escape")  # its menu stays open for more images; a select box would be cleared
-        else:
-            expect(page.get_by_role("combobox", name=label)).to_have_value(name)
     wait_until_ready(page)
     expect(page.get_by_text("lies where the segmentation has label 1: Dice")).to_be_visible(timeout=120_000)
     table = page.locator(".stDataFrameGlideDataEditor").first

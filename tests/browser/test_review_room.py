@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from core.evaluation.error_map import DESCRIPTION
 from tests.browser.conftest import Server
 from tests.support.accessibility import findings
+from tests.support.menus import choose_option
 from tests.support.quiz_runs import QuizRun
 from tests.support.review_cases import Case, colour_at, expect_grey, hand_made_case, mistakes
 from tests.support.viewers import Pane, settle, voxel, wait_until_ready
@@ -74,8 +75,7 @@ def test_second_prediction_beside_the_first_one_says_who_is_right_and_is_in_the_
     wrong = case.first(1, 2)
     page.goto(case.url + "&at=" + ",".join(str(n + 1) for n in wrong))
     wait_until_ready(page)
-    page.get_by_label("Compare with").click()
-    page.get_by_role("option", name="a segmentation file").click()
+    choose_option(page.get_by_label("Compare with"), "a segmentation file")
     label = next((quiz_run.data / "labelsTr").glob(f"{subject_of(case)}*"))
     field = page.get_by_role("textbox", name="Segmentation file")
     field.fill(f"balls/labelsTr/{label.name}")

@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 
 from core.imaging.display import channels
 from tests.browser.conftest import Server
+from tests.support.menus import choose_option
 from tests.support.viewers import open_menu, pane, rest_pointer, settle, voxel, wait_until_ready
 
 pytestmark = pytest.mark.browser
@@ -82,8 +83,7 @@ def open_case(server: Server, page: Page, name: str) -> None:
 
 def choose_subject(page: Page, name: str) -> None:
     before = page.locator(".root[data-ready]").first.get_attribute("data-ready")
-    page.get_by_role("combobox", name="Subject").click()
-    page.get_by_role("option", name=name, exact=True).click()
+    choose_option(page.get_by_role("combobox", name="Subject"), name)
     expect(page.locator(".root[data-ready]").first).not_to_have_attribute("data-ready", str(before), timeout=30_000)
     wait_until_ready(page)
     assert page.locator(".root[data-ready]").first.get_attribute("data-ready") != before
