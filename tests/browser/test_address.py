@@ -212,7 +212,7 @@ def test_part_of_a_page_that_was_left_does_not_empty_the_next_one(quiz_server: S
 
     connection = HeldConnection(page)
     connection.on_request, connection.is_dropped = note_part, repeat_part
-    for _ in range(5):  # until the request arrives before Review is complete; afterwards the server ignores it
+    for _ in range(20):  # until the request arrives before Review is complete; afterwards the server ignores it
         parts.clear()
         begun.clear()
         page.goto(f"{quiz_server.url}/runs")
