@@ -33,7 +33,9 @@ from core.formatting import format_size
 from core.inference.logit_volume import BACKGROUND_LOGIT
 from core.inference.memory_limit import tile_batch_size
 from core.inference.sliding_window import InferenceOptions, foreground_box, predict_logits
+from core.models.blocks import SegmentationNetwork
 from core.models.build import build_model
+from core.models.own_source import failure_in_code
 from core.types import Size3, TextProgressCallback
 
 SIZE: Size3 = (256, 192, 144)
@@ -109,7 +111,7 @@ class Case:
     Attributes
     ----------
     name : str.
-    network : Module. On the device, in evaluation mode.
+    network : SegmentationNetwork. On the device, in evaluation mode.
     image : Tensor, float32, shape (channel, i, j, k). On the device.
     truth : Tensor, uint8, shape (i, j, k), optional. On the device.
     classes : int. Number of classes, background included.
@@ -117,7 +119,7 @@ class Case:
     """
 
     name: str
-    network: nn.Module
+    network: SegmentationNetwork
     image: Tensor
     truth: Tensor | None
     classes: int
@@ -153,6 +155,8 @@ def bench_infer(settings: Settings, device_name: str, progress: TextProgressCall
     ------
     CheckpointError
         If the model cannot be read, or needs other images than the synthetic subject has.
+    ConfigError
+        If the code of a user's own network raises an error.
     DeviceError
         If the device is missing or its memory does not suffice.
     """
@@ -168,8 +172,12 @@ def bench_infer(settings: Settings, device_name: str, progress: TextProgressCall
     methods = methods_for(case, precision, settings.peers)
     try:
         rows = measure_methods(case, methods, settings.blocks or BLOCKS[defaults_of(device)], progress)
-    except (MemoryError, RuntimeError) as error:
-        raise (out_of_memory_error(error, device) or error) from error
+    except Exception as error:
+        if (out_of_memory := out_of_memory_error(error, device)) is not None:
+            raise out_of_memory from error
+        if failure := failure_in_code(case.network.config.model, error):
+            raise ConfigError(failure) from error
+        raise
     peaks_after = matmul_peaks(device)  # noise of the machine only lowers a peak
     peaks = {name: max(tflops, peaks_after[name]) for name, tflops in peaks_before.items()}
     rows = [_with_share_of_peak(row, peak_for(row.precision, device, peaks)) for row in rows]

@@ -11,9 +11,11 @@ from core.bench import infer, peers
 from core.bench.implementations import plain_unet
 from core.bench.infer import Settings, bench_infer
 from core.bench.report import Row
+from core.config import ModelConfig
 from core.errors import CheckpointError, ConfigError
 from core.models.build import build_model
 from tests.support.balls import untrained_run
+from tests.support.own_networks import FAILS, forget_networks, write_network
 from tests.support.peer_packages import monai_or_skip
 
 
@@ -110,3 +112,15 @@ def test_invalid_settings_are_refused() -> None:
         settings(channels=(4, 8, 16), tile=(10, 8, 8))
     with pytest.raises(ConfigError, match="size, tile: expected at least 1 voxel"):
         settings(size=(0, 8, 8))
+
+
+def test_error_in_the_code_of_an_own_network_names_its_file_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_networks(monkeypatch, tmp_path)
+    write_network(tmp_path, FAILS)
+    network = build_model(ModelConfig(model="Net"), 2, 4).eval()
+    case = infer.Case("own", network, torch.zeros(2, 8, 8, 8), None, 4, (8, 8, 8))
+    monkeypatch.setattr(infer, "_untrained_case", lambda settings, device: case)
+    with pytest.raises(ConfigError, match=r"net\.py, line 12: AttributeError: .*no_such_attribute"):
+        bench_infer(settings(), "cpu", ignore_progress)
